@@ -1,5 +1,5 @@
-"""The interfaces that plugins provide. They are kept small on purpose: a plugin is one module of `heichat_appliance.plugins`
-(or of any folder on `twisted.plugin`'s path) holding one `IExtension` provider."""
+"""The interfaces that plugins provide. They are kept small on purpose: a plugin is one module of
+`heichat_appliance.plugins` holding one `IExtension` provider."""
 
 from __future__ import annotations
 
@@ -56,4 +56,4 @@ class IIdentity(Interface):
         """Called once before the first call above."""
 
     def stop():
-        """Called once at the end; calls under way fail with `DirectoryUnavailable`. Does not wait for a hanging server."""
+        """Called once at the end; calls under way fail with `DirectoryUnavailable`. Never waits for a hanging server."""
