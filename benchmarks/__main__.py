@@ -1,0 +1,80 @@
+"""Measures the appliance and matrix-synapse in one run and prints a table.
+
+The servers run one after the other, each on core 0; the load runs in this process on core 1.
+Synapse is installed from PyPI on first use, under ~/.cache/heichat-bench (or HEICHAT_BENCH_CACHE).
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from . import report
+from .operations import FULL, OPERATIONS, SLOW, Sizes, quick
+from .servers import LOAD_CORE, Heichat, Server, Synapse
+from .world import LOGINS, Site, prepared
+
+NAMES = [operation.__name__ for operation in OPERATIONS]
+
+
+def main() -> None:
+    options = _options()
+    os.sched_setaffinity(0, {LOAD_CORE % os.cpu_count()})
+    ours = theirs = None
+    if not options.skip_synapse:
+        sizes = quick(SLOW) if options.quick else SLOW
+        theirs = asyncio.run(_measure(Synapse, 30, sizes, options.only, 1 if options.quick else 3))
+    if not options.skip_heichat:
+        sizes = quick(FULL) if options.quick else FULL
+        events = 30 if options.quick else 2000
+        ours = asyncio.run(_measure(Heichat, events, sizes, options.only, 1 if options.quick else 5))
+    text = f"{report.table(ours, theirs, {})}\n\n{report.machine()}."
+    print(text)
+    if options.write:
+        report.write(text)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of less, for a glance")
+    parser.add_argument("--only", action="append", choices=NAMES, help="only this operation (may be repeated)")
+    parser.add_argument("--skip-synapse", action="store_true")
+    parser.add_argument("--skip-heichat", action="store_true")
+    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    return parser.parse_args()
+
+
+async def _measure(kind: type[Server], events: int, sizes: Sizes, only: list[str] | None, rounds: int) -> report.Column:
+    """Runs the operations `rounds` times on a copy of the prepared data; the medians."""
+    kept, world = await prepared(kind, events)
+    with tempfile.TemporaryDirectory(prefix="heichat-bench-") as temporary:
+        folder = Path(temporary) / "data"
+        shutil.copytree(kept, folder)
+        server = kind(folder)
+        await server.start()
+        try:
+            for name in LOGINS:
+                await server.admit(name)
+            taken = await _rounds(Site(server, world), sizes, only, rounds)
+        finally:
+            server.stop()
+    return report.Column(kind.name, {key: report.medians(figures) for key, figures in taken.items()})
+
+
+async def _rounds(site: Site, sizes: Sizes, only: list[str] | None, rounds: int) -> dict[str, list]:
+    taken = {}
+    for operation in OPERATIONS:
+        if only and operation.__name__ not in only:
+            continue
+        for turn in range(rounds):
+            for figure in await operation(site, sizes):
+                taken.setdefault(figure.key, []).append(figure)
+                print(f"{site.server.name} {turn + 1}/{rounds} {figure}", file=sys.stderr, flush=True)
+    return taken
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The people and rooms that the operations play in: made through the Matrix API, kept as a copy of the data folder."""
+
+import asyncio
+import json
+import shutil
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .client import Person
+from .servers import CACHE, Server
+
+MEMBERS = [f"m{number:04}" for number in range(1000)]
+READERS = [f"r{number:04}" for number in range(100)]
+LOGINS = [f"l{number:04}" for number in range(10)]
+EVERYBODY = MEMBERS + READERS + LOGINS
+SMALL_ROOMS, READING_ROOMS = 10, 50
+HISTORY = 1000  # events in the first small room, for /messages
+
+
+@dataclass
+class World:
+    """Who has which token, and the IDs of the rooms: ten rooms of 10, one of 200, one of 1,000, fifty of 100."""
+
+    reading_events: int = 30
+    people: dict[str, list[str]] = field(default_factory=dict)
+    small: list[str] = field(default_factory=list)
+    middle: str = ""
+    lecture: str = ""
+    reading: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Site:
+    """A running server with its world."""
+
+    server: Server
+    world: World
+    readers_used: int = 0
+
+    def person(self, name: str) -> Person:
+        user_id, token = self.world.people[name]
+        return Person(self.server.port, user_id, token)
+
+    def small_room(self, number: int) -> tuple[str, list[str]]:
+        """Room and member names of one of the ten rooms of ten."""
+        return self.world.small[number], MEMBERS[number * 10 : number * 10 + 10]
+
+
+async def in_parallel(width: int, jobs: Iterable[Awaitable]) -> None:
+    """Awaits all jobs, `width` at a time."""
+    waiting = iter(jobs)
+
+    async def worker():
+        for job in waiting:
+            await job
+
+    await asyncio.gather(*(worker() for _ in range(width)))
+
+
+async def prepared(kind: type[Server], reading_events: int) -> tuple[Path, World]:
+    """The folder with the server's data and its world, made if this version has none; never run it, copy it."""
+    prefix = kind.fingerprint().split("-")[0]
+    kept = CACHE / f"{kind.fingerprint()}-{reading_events}"
+    if not (kept / "world.json").exists():
+        for old in CACHE.glob(f"{prefix}-*-{reading_events}"):
+            shutil.rmtree(old)
+        making = CACHE / f"{prefix}-making"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        server = kind(making)
+        await server.start(fast_setup=True)
+        try:
+            world = await _build(server, reading_events)
+        finally:
+            server.stop()
+        (making / "world.json").write_text(json.dumps(asdict(world)))
+        making.rename(kept)
+    return kept, World(**json.loads((kept / "world.json").read_text()))
+
+
+async def _build(server: Server, reading_events: int) -> World:
+    world = World(reading_events)
+    site = Site(server, world)
+
+    async def admit(name):
+        world.people[name] = list(await server.admit(name))
+
+    await _step(f"{server.name}: {len(MEMBERS + READERS)} people", in_parallel(4, map(admit, MEMBERS + READERS)))
+    for number in range(SMALL_ROOMS):
+        names = MEMBERS[number * 10 : number * 10 + 10]
+        world.small.append(await _step(f"room of 10, {number}", _room(site, names)))
+    world.middle = await _step("room of 200", _room(site, MEMBERS[:200]))
+    world.lecture = await _step("room of 1,000", _room(site, MEMBERS))
+    for number in range(READING_ROOMS):
+        world.reading.append(await _step(f"room of 100, {number}", _room(site, READERS)))
+    await _step("history", _talk(site, world.small[0], MEMBERS[:10], HISTORY))
+    talks = (_talk(site, room, READERS[:8], reading_events) for room in world.reading)
+    await _step("talk in the rooms of 100", in_parallel(1, talks))
+    return world
+
+
+async def _step(title: str, work: Awaitable):
+    began = time.monotonic()
+    result = await work
+    print(f"  {title}: {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+    return result
+
+
+async def _room(site: Site, names: list[str]) -> str:
+    room = await with_person(site, names[0], lambda person: person.create_room("room"))
+    await in_parallel(4, (with_person(site, name, lambda person: person.join(room)) for name in names[1:]))
+    return room
+
+
+async def _talk(site: Site, room: str, names: list[str], count: int) -> None:
+    async def talker(person, turns):
+        for turn in range(turns):
+            await person.send(room, f"What was said before, part {turn}")
+
+    share = -(-count // len(names))
+    await asyncio.gather(*(with_person(site, name, lambda person: talker(person, share)) for name in names))
+
+
+async def with_person(site: Site, name: str, work: Callable[[Person], Awaitable]):
+    """Awaits work(person) and closes the person's connections."""
+    person = site.person(name)
+    try:
+        return await work(person)
+    finally:
+        person.close()
