@@ -1,7 +1,7 @@
 """The authorisation rules of room versions 10, 11 and 12 (spec rooms/v10, v11, v12, "Authorisation rules").
 
 History is linear here, so an event is judged once, by the room's state before it. Rules are numbered in comments as in
-rooms/v11; version 10 has the same numbers. Version 12 puts a rule 2 and a rule 10.4 in between, which refuse accounts for.
+rooms/v11; version 10 has the same numbers. Version 12 puts a rule 2 and a rule 10.4 in between, see authbase.refuse.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def may_redact(version: RoomVersion, redacter: str, target_sender: str, power_le
 def check(version: RoomVersion, pdu: Pdu, state: State, power_levels: PowerLevels | None = None) -> None:
     """Raise AuthError if the event is not allowed after `state`, the state of its room before it.
 
-    `state` may be any mapping from (type, state key) to the event; it is only asked with .get. `power_levels`, if given,
-    is the view of exactly this state's create and power_levels events (to spare making it again).
+    `state` may be any mapping from (type, state key) to the event; it is only asked with .get. `power_levels`, if
+    given, is the view of exactly this state's create and power_levels events (to spare making it again).
     """
     # rooms/v11 1 (v12 1)
     if pdu.type == "m.room.create":
@@ -106,7 +106,7 @@ def _check_create(version: RoomVersion, pdu: Pdu) -> None:
     # rooms/v11 1.2
     elif domain_of(pdu.room_id) != domain_of(pdu.sender):
         refuse(version, "1.2", "The room ID must be of the creator's server")
-    # rooms/v11 1.3. A recognised version other than the one whose rules are being followed is as wrong as an unknown one.
+    # rooms/v11 1.3. A recognised version other than the one whose rules are followed here is as wrong as an unknown one.
     if pdu.content.get("room_version", version.identifier) != version.identifier:
         refuse(version, "1.3", f"content.room_version must be {version.identifier}")
     # rooms/v10 1.4

@@ -72,9 +72,7 @@ def _check_entry(version: RoomVersion, name: str, old: int | None, new: int | No
         refuse(version, "9.7.1", f"{name} would be above your own power level")
 
 
-def _check_users(
-    version: RoomVersion, sender: str, old: Mapping[str, int], new: Mapping[str, int], own: int
-) -> None:
+def _check_users(version: RoomVersion, sender: str, old: Mapping[str, int], new: Mapping[str, int], own: int) -> None:
     for user_id in old.keys() | new.keys():
         before, after = old.get(user_id), new.get(user_id)
         if before == after:

@@ -1,4 +1,4 @@
-"""Power levels of a room (client-server API "m.room.power_levels"; rooms/v12 "Authorisation rules" for the creators)."""
+"""Power levels of a room (client-server API "m.room.power_levels"; on creators rooms/v12 "Authorisation rules")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_LEVELS: Mapping[str, Any] = {}
 class PowerLevels:
     """Who may do what. Depends on the create event and the power_levels event alone: keep one per power_levels event.
 
-    A level that is not an integer counts as absent (the auth rules keep such content out of rooms of versions 10 to 12).
+    A level that is not an integer counts as absent (the auth rules keep such content out of rooms).
     """
 
     __slots__ = ("_content", "_events", "_users", "creators", "is_default", "privileged")
