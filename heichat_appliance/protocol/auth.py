@@ -106,7 +106,7 @@ def _check_create(version: RoomVersion, pdu: Pdu) -> None:
     # rooms/v11 1.2
     elif domain_of(pdu.room_id) != domain_of(pdu.sender):
         refuse(version, "1.2", "The room ID must be of the creator's server")
-    # rooms/v11 1.3. A recognised version other than the one whose rules are followed here is as wrong as an unknown one.
+    # rooms/v11 1.3. A recognised version is as wrong as an unknown one if it is not the one whose rules are followed.
     if pdu.content.get("room_version", version.identifier) != version.identifier:
         refuse(version, "1.3", f"content.room_version must be {version.identifier}")
     # rooms/v10 1.4
