@@ -12,13 +12,14 @@ class IExtension(Interface):
     """What `twisted.plugin` finds. The configuration names extensions; only those that are named get built."""
 
     name = Attribute("str: its name in `[plugins] enabled`, and the name of its own section of the configuration")
+    doc = Attribute("str: what the section is for, in a sentence or two")
     options = Attribute("tuple[config.Option, ...]: the declared keys of that section")
 
     def build(settings, host):
         """Make the working object from the parsed section and from what the appliance offers (`host`).
 
         The result provides one or more of the interfaces below. It does no I/O yet: that begins with `start()`, for
-        those that have one. Raises `config.ConfigError` for settings that contradict each other."""
+        those that have one. Raises `config.ConfigErrors` for settings that contradict each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +57,4 @@ class IIdentity(Interface):
         """Called once before the first call above."""
 
     def stop():
-        """Called once at the end; calls under way fail with `DirectoryUnavailable`. Never waits for a hanging server."""
+        """Called once at the end; calls under way fail with `DirectoryUnavailable`. Never waits for a server."""

@@ -5,6 +5,7 @@ Sources: RFC 4511 (operations, result codes in appendix A), RFC 4513 (binding, T
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def verifying_context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     except (OSError, ssl.SSLError) as error:
-        raise ValueError(f"{ca_file} holds no certificates that can be read: {error}")
+        raise ValueError(f"ca_file {ca_file} holds no certificates that can be read: {error}")
 
 
 class _VerifyingTls(ldap3.Tls):
@@ -99,6 +100,8 @@ class _VerifyingTls(ldap3.Tls):
 
     def wrap_socket(self, connection: ldap3.Connection, do_handshake: bool = False) -> None:
         """Called by ldap3 for LDAPS and after StartTLS was answered."""
+        # Without this the bind after the handshake waits 40 ms for a delayed acknowledgement.
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.socket = self._context.wrap_socket(
             connection.socket, server_hostname=connection.server.host, do_handshake_on_connect=False
         )
