@@ -36,7 +36,7 @@ class RequestFailed(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection with one request in flight at a time; opened at need and again if the server closed it."""
+    """One keep-alive connection with one request in flight at a time; opened at need, and again if closed."""
 
     def __init__(self, port: int):
         self.port = port
@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self.waiter = None
 
     async def request(self, method: str, path: str, token: str | None, body: bytes | None) -> tuple[int, bytes]:
-        """Sends a request and waits for the answer: (status, body). Tried once more if the idle connection had been closed."""
+        """Sends a request, awaits the answer: (status, body). Tried again if the idle connection had been closed."""
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost:{self.port}\r\n".encode() + BROWSER_HEADERS
         if token is not None:
             head += b"Authorization: Bearer " + token.encode() + b"\r\n"
@@ -159,12 +159,12 @@ class Person:
 
     async def find_position(self) -> None:
         """Learns where the stream is now, without loading any room."""
-        query = urlencode({"filter": orjson.dumps(POSITION_FILTER), "timeout": 0, "set_presence": "offline"})
+        query = urlencode({"filter": orjson.dumps(POSITION_FILTER), "timeout": 0})
         self.since = (await self.call("GET", "/v3/sync?" + query))["next_batch"]
 
     async def sync(self, timeout_ms: int = 30_000) -> bytes:
         """One /sync from where the last one ended (initial if there was none); the raw answer."""
-        query = {"filter": self.filter_id, "timeout": timeout_ms, "set_presence": "offline"}
+        query = {"filter": self.filter_id, "timeout": timeout_ms}
         if self.since is not None:
             query["since"] = self.since
         path = "/_matrix/client/v3/sync?" + urlencode(query)

@@ -1,6 +1,6 @@
 """What is measured: each operation drives a running server as plain Matrix clients and gives figures.
 
-CPU is user and system time of the server alone, taken when it has come to rest, so work that it does after answering counts.
+CPU is user and system time of the server alone, taken when it has come to rest: what it does after answering counts.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ class Sizes:
     initial_syncs: int
     pages: int
     logins: int
-    idle_s: int
+    idle_s: int  # a multiple of 30, when every /sync ends once
 
 
 FULL = Sizes(4000, 2000, 2000, 50, 10, 20, 10, 100, 60)
-SLOW = Sizes(160, 64, 24, 5, 1, 2, 10, 8, 60)  # for Synapse
+SLOW = Sizes(800, 240, 64, 20, 3, 5, 10, 10, 60)  # for Synapse
 SENDERS = 8
 
 
@@ -49,7 +49,7 @@ def quick(sizes: Sizes) -> Sizes:
     """The same with less of everything, for a glance."""
     sends = {key: max(16, getattr(sizes, key) // 4) for key in ("sends_10", "sends_200", "sends_1000")}
     few = {key: max(1, getattr(sizes, key) // 3) for key in ("rounds", "lectures", "initial_syncs")}
-    return replace(sizes, **sends, **few, logins=max(4, sizes.logins // 4), idle_s=20)
+    return replace(sizes, **sends, **few, logins=max(4, sizes.logins // 4), idle_s=30)
 
 
 class Stopwatch:
@@ -207,7 +207,7 @@ async def lecture(site: Site, sizes: Sizes) -> list[Figure]:
 
 
 async def initial_sync(site: Site, sizes: Sizes) -> list[Figure]:
-    """First /sync of people in 50 rooms of 100 members, lazy members, 20 events of each room; another person each time."""
+    """First /sync of people in 50 rooms of 100, lazy members, 20 events of each room; another person each time."""
     count, latencies = sizes.initial_syncs, []
     names = [READERS[(site.readers_used + number) % len(READERS)] for number in range(count)]
     site.readers_used += count

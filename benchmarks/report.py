@@ -67,7 +67,19 @@ def medians(rounds: list[Figure]) -> Figure:
 
 def table(ours: Column | None, synapse: Column | None, bare: dict[str, float]) -> str:
     """A Markdown table of every row that somebody has a figure for."""
-    head = ["operation", "unit", "heiCHAT", "p50 / p95 ms", "Synapse", "p50 / p95 ms", "ratio", "to reach", "bare", "x bare", "at most"]
+    head = [
+        "operation",
+        "unit",
+        "heiCHAT",
+        "p50 / p95 ms",
+        "Synapse",
+        "p50 / p95 ms",
+        "ratio",
+        "to reach",
+        "bare",
+        "x bare",
+        "at most",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * 8 + "---|"]
     for row in ROWS:
         mine = ours and ours.figures.get(row.key)
@@ -81,7 +93,17 @@ def _cells(row: Row, mine: Figure | None, theirs: Figure | None, bare: float | N
     ratio = f"{theirs.value / mine.value:.0f} x" if mine and theirs and mine.value > 0 else ""
     aims = [f"{aim:g} x" for aim in (row.ratio, row.later) if aim]
     over = f"{mine.value / bare:.1f}" if mine and bare else ""
-    return [row.title, row.unit, *_value(mine), *_value(theirs), ratio, ", later ".join(aims), _number(bare), over, row.limit]
+    return [
+        row.title,
+        row.unit,
+        *_value(mine),
+        *_value(theirs),
+        ratio,
+        ", later ".join(aims),
+        _number(bare),
+        over,
+        row.limit,
+    ]
 
 
 def _value(figure: Figure | None) -> tuple[str, str]:

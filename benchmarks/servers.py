@@ -23,6 +23,27 @@ SERVER_NAME = "bench.example.org"
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
+# The log configuration that Synapse generates for a new server, in a file named by its working folder.
+SYNAPSE_LOG = {
+    "version": 1,
+    "formatters": {
+        "precise": {"format": "%(asctime)s - %(name)s - %(lineno)d - %(levelname)s - %(request)s - %(message)s"}
+    },
+    "handlers": {
+        "file": {"class": "logging.FileHandler", "formatter": "precise", "filename": "synapse.log"},
+        "buffer": {
+            "class": "synapse.logging.handlers.PeriodicallyFlushingMemoryHandler",
+            "target": "file",
+            "capacity": 10,
+            "flushLevel": 30,
+            "period": 5,
+        },
+    },
+    "root": {"level": "INFO", "handlers": ["buffer"]},
+    "disable_existing_loggers": False,
+}
+
+
 class Server:
     """A server process with its data in `folder`. Subclasses say how it is configured, started and given people."""
 
@@ -122,7 +143,7 @@ class Server:
 
 
 class Synapse(Server):
-    """matrix-synapse on SQLite with its rate limits raised and presence off, in a virtual environment of its own."""
+    """matrix-synapse on SQLite, as it configures itself but with its rate limits raised; in its own environment."""
 
     name = "Synapse"
     venv = CACHE / "synapse-venv"
@@ -144,23 +165,24 @@ class Synapse(Server):
         return "synapse-" + cls.install()
 
     def configure(self, fast_setup):
+        # As `--generate-config` writes it, with the limits raised and a /sync never answered from a cache.
+        folder = str(self.folder)
         never = {"per_second": 1e6, "burst_count": 1e6}
+        resources = [{"names": ["client", "federation"], "compress": False}]
+        listener = {"port": self.port, "type": "http", "bind_addresses": ["127.0.0.1"], "x_forwarded": True}
         config = {
             "server_name": SERVER_NAME,
-            "pid_file": str(self.folder / "pid"),
-            "signing_key_path": str(self.folder / "signing.key"),
-            "media_store_path": str(self.folder / "media"),
-            "log_config": str(self.folder / "log.yaml"),
-            "database": {"name": "sqlite3", "args": {"database": str(self.folder / "homeserver.db")}},
-            "listeners": [{"port": self.port, "type": "http", "bind_addresses": ["127.0.0.1"], "resources": [{"names": ["client"]}]}],
+            "pid_file": f"{folder}/pid",
+            "listeners": [{**listener, "tls": False, "resources": resources}],
+            "database": {"name": "sqlite3", "args": {"database": f"{folder}/homeserver.db"}},
+            "log_config": f"{folder}/log.yaml",
+            "media_store_path": f"{folder}/media",
+            "signing_key_path": f"{folder}/signing.key",
             "registration_shared_secret": self.secret,
             "macaroon_secret_key": self.secret,
             "form_secret": self.secret,
             "report_stats": False,
             "trusted_key_servers": [],
-            "federation_domain_whitelist": [],
-            "presence": {"enabled": False},
-            # Else a second identical /sync would be answered from memory.
             "caches": {"sync_response_cache_duration": "0s"},
             "bcrypt_rounds": 4 if fast_setup else 12,
             "rc_message": never,
@@ -169,15 +191,12 @@ class Synapse(Server):
             "rc_joins_per_room": never,
             "rc_joins": {"local": never, "remote": never},
             "rc_login": {"address": never, "account": never, "failed_attempts": never},
-            "rc_invites": {"per_room": never, "per_user": never, "per_issuer": never},
         }
-        # JSON is YAML.
-        (self.folder / "homeserver.yaml").write_text(json.dumps(config, indent=1))
-        handler = {"class": "logging.FileHandler", "filename": str(self.folder / "synapse.log")}
-        log = {"version": 1, "handlers": {"file": handler}, "root": {"level": "WARNING", "handlers": ["file"]}}
-        (self.folder / "log.yaml").write_text(json.dumps(log))
+        (self.folder / "homeserver.yaml").write_text(json.dumps(config, indent=1))  # JSON is YAML
+        (self.folder / "log.yaml").write_text(json.dumps(SYNAPSE_LOG))
         if not (self.folder / "signing.key").exists():
-            subprocess.run([*self.command(), "--generate-keys"], check=True, cwd=self.folder)
+            keys = [*self.command(), "--generate-keys"]
+            subprocess.run(keys, check=True, cwd=self.folder, stderr=subprocess.DEVNULL)
 
     def command(self):
         return [str(self.venv / "bin" / "python"), "-m", "synapse.app.homeserver", "-c", "homeserver.yaml"]
