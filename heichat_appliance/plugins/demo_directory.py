@@ -65,7 +65,7 @@ def _matches(person: Person, word: str) -> bool:
 @implementer(IPlugin, IExtension)
 class _DemoDirectoryExtension:
     name = "demo_directory"
-    doc = "A few people from a file instead of the university's directory. Their passwords are no secret: for trials only."
+    doc = "A few people from a file instead of the university's directory, with public passwords: for trials only."
     options = (
         Option("demo", boolean, False, "Must be yes to use this plugin outside of --demo."),
         Option(
@@ -78,9 +78,7 @@ class _DemoDirectoryExtension:
         """A DemoDirectory; `host.demo` tells whether this is --demo. Raises ConfigErrors."""
         if not (settings.demo or host.demo):
             raise ConfigErrors(
-                [
-                    "[plugins] demo_directory is for trials only (hint: use --demo, or set demo = yes in [demo_directory])"
-                ]
+                ["[plugins] demo_directory is for trials only (hint: --demo, or demo = yes in [demo_directory])"]
             )
         if settings.ldif and settings.users:
             raise ConfigErrors(["[demo_directory] ldif and users can't both be set (hint: keep one of them)"])

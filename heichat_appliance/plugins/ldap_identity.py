@@ -1,4 +1,4 @@
-"""Plugin `ldap_identity`: people log in with their Uni-ID and the password that the university's LDAP directory knows."""
+"""Plugin `ldap_identity`: people log in with their Uni-ID and its password, which the LDAP directory checks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ class _LdapIdentityExtension:
             example="ldaps://ldap1.example.org\nldaps://ldap2.example.org",
         ),
         Option(
-            "start_tls", boolean, True, "Encrypt ldap:// connections by StartTLS. No: passwords cross in clear text."
+            "start_tls",
+            boolean,
+            True,
+            "Encrypt ldap:// connections by StartTLS. Without it, passwords cross the network in clear.",
         ),
         Option("ca_file", path, None, "PEM file with the only authorities to trust; without it, those of the system."),
         Option(
