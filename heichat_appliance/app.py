@@ -1,0 +1,158 @@
+"""The composition root: builds every part with plain constructor arguments, starts and stops them in order."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nacl.signing import SigningKey
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+from zope.interface import providedBy
+
+from heichat_appliance import __version__, plugins
+from heichat_appliance.clock import Clock, SystemClock
+from heichat_appliance.config import Config, ConfigErrors, Section
+from heichat_appliance.db import database
+from heichat_appliance.db.engine import Engine
+from heichat_appliance.extension import IExtension
+from heichat_appliance.http.routing import Route
+from heichat_appliance.http.server import HTTPFactory
+from heichat_appliance.http.site import Site
+from heichat_appliance.notify import Notifier
+from heichat_appliance.protocol.pdu import Signer
+from heichat_appliance.ratelimit import RateLimiter
+from heichat_appliance.services.render import Renderer
+from heichat_appliance.services.timeline import Timeline
+from heichat_appliance.settings import SECTIONS
+from heichat_appliance.store import state
+
+log = Logger()
+
+
+def extensions() -> dict[str, Any]:
+    """Every extension that is installed, by name."""
+    return {extension.name: extension for extension in getPlugins(IExtension, plugins)}
+
+
+def all_sections() -> list[Section]:
+    """The declared sections: the appliance's own, and one for each extension."""
+    own = [Section(e.name, (e.__doc__ or "").strip().split("\n\n")[0], e.options) for e in extensions().values()]
+    return [*SECTIONS, *sorted(own, key=lambda section: section.name)]
+
+
+class Appliance:
+    """The whole server over one data folder."""
+
+    def __init__(self, config: Config, reactor: Any, clock: Clock | None = None) -> None:
+        """Open the data folder and build everything; nothing listens yet. Raises DatabaseRefused, ConfigErrors."""
+        server = config["server"]
+        self.config = config
+        self.reactor = reactor
+        self.clock = clock or SystemClock()
+        self.server_name: str = server.name
+        self.data_dir: Path = server.data_dir
+        self.plugins = self._build_plugins()
+        self._lock = database.FolderLock(self.data_dir)
+        try:
+            self.database_path, self.database_version = database.prepare(self.data_dir, self.server_name)
+            self.signer = load_signer(self.data_dir, self.server_name)
+            self.engine = Engine(self.database_path, reactor, durability=config["storage"].durability)
+        except BaseException:
+            self._lock.release()
+            raise
+        self.notifier = Notifier(lambda room_id: state.members_now(self.engine.read, room_id))
+        self.engine.announce = self.notifier.publish
+        self.limits = self._build_limits()
+        self._build_services()
+        self.site = Site(
+            self._routes(), self.sessions, self.limits, self._gates(), trusted_proxies=server.trusted_proxies
+        )
+        self.factory = HTTPFactory(self.site, reactor)
+        self.ports: list[IListeningPort] = []
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    def _build_plugins(self) -> dict[str, Any]:
+        known, built, errors = extensions(), {}, []
+        for name in self.config["plugins"].enabled:
+            if name not in known:
+                errors.append(f"[plugins] enabled names {name}, which is not installed (hint: known are {', '.join(sorted(known))})")
+            else:
+                built[name] = known[name].build(self.config[name], self)
+        if errors:
+            raise ConfigErrors(errors)
+        return built
+
+    def providers(self, interface: Any) -> list[Any]:
+        """The enabled plugins that provide `interface`, in the configured order."""
+        return [plugin for plugin in self.plugins.values() if interface in providedBy(plugin)]
+
+    def _build_limits(self) -> dict[str, RateLimiter]:
+        limits = self.config["limits"]
+        names = [option.removesuffix("_rate") for option in limits if option.endswith("_rate")]
+        return {
+            name: RateLimiter(self.clock, limits[f"{name}_rate"] if limits.enabled else 0, limits[f"{name}_burst"])
+            for name in names
+        }
+
+    def _build_services(self) -> None:
+        self.renderer = Renderer(self.engine)
+        self.timeline = Timeline(self.signer, self.clock, [])
+
+    def _routes(self) -> list[Route]:
+        return []
+
+    def _gates(self) -> list[Any]:
+        return []
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the plugins, listen, and say in order what runs."""
+        for plugin in self.plugins.values():
+            if hasattr(plugin, "start"):
+                plugin.start()
+        for endpoint in self.config["server"].listen:
+            self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
+        for line in self.describe():
+            log.info("{line}", line=line)
+
+    def describe(self) -> Iterable[str]:
+        """What the start prints: version, configuration, database, listeners, plugins."""
+        yield f"heiCHAT {__version__} for {self.server_name}"
+        yield f"configuration: {self.config.source}"
+        yield f"database: {self.database_path}, version {self.database_version}, durability {self.config['storage'].durability}"
+        for port in self.ports:
+            yield f"listening: {port.getHost()}"
+        yield f"plugins: {', '.join(self.plugins)}"
+
+    async def stop(self) -> None:
+        """Stop accepting, answer waiting syncs, finish the queue, close the database."""
+        for port in self.ports:
+            await maybeDeferred(port.stopListening)
+        self.notifier.wake_everybody(self.engine.position)
+        await self.factory.shut_down()
+        for plugin in self.plugins.values():
+            if hasattr(plugin, "stop"):
+                plugin.stop()
+        await self.engine.close()
+        self._lock.release()
+        log.info("heiCHAT has stopped")
+
+
+def load_signer(data_dir: Path, server_name: str) -> Signer:
+    """The server's Ed25519 key from `signing.key` (key ID and Base64 seed in one line), made at the first start."""
+    path = data_dir / "signing.key"
+    if not path.exists():
+        new = path.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(f"ed25519:{secrets.token_hex(3)} {SigningKey.generate().encode().hex()}\n")
+        new.rename(path)
+    key_id, seed = path.read_text().split()
+    return Signer(server_name, key_id, SigningKey(bytes.fromhex(seed)))

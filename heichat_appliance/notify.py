@@ -1,0 +1,56 @@
+"""The notifier: wakes those who wait in /sync. It carries positions, never data.
+
+A waiter registers first, reads a snapshot second and sleeps third, so that no write in between is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+Wake = Callable[[int], None]
+
+
+class Notifier:
+    """Who waits, by user ID. `members(room_id)` names the people to wake when something happened in a room."""
+
+    def __init__(self, members: Callable[[str], Iterable[str]]) -> None:
+        self._members = members
+        self._waiting: dict[str, set[Wake]] = {}
+        #: Called with (position, rooms, users) after each commit, before anybody is woken: push, caches.
+        self.listeners: list[Callable[[int, set[str], set[str]], None]] = []
+
+    def register(self, user_id: str, wake: Wake) -> None:
+        """From now on `wake(position)` is called whenever something happens to this person, or in their rooms."""
+        self._waiting.setdefault(user_id, set()).add(wake)
+
+    def unregister(self, user_id: str, wake: Wake) -> None:
+        """No longer."""
+        waiting = self._waiting.get(user_id)
+        if waiting is not None:
+            waiting.discard(wake)
+            if not waiting:
+                del self._waiting[user_id]
+
+    def publish(self, position: int, rooms: set[str], users: set[str]) -> None:
+        """Everything up to `position` is readable: wake the members of `rooms` and the `users`."""
+        for listener in self.listeners:
+            listener(position, rooms, users)
+        if not self._waiting:
+            return
+        woken = set(users)
+        for room_id in rooms:
+            woken.update(self._members(room_id))
+        for user_id in woken & self._waiting.keys():
+            for wake in tuple(self._waiting[user_id]):
+                wake(position)
+
+    def wake_everybody(self, position: int) -> None:
+        """For the stop: every waiting sync answers what it has."""
+        for waiting in list(self._waiting.values()):
+            for wake in tuple(waiting):
+                wake(position)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait (a gauge)."""
+        return sum(map(len, self._waiting.values()))

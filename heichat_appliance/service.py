@@ -1,0 +1,87 @@
+"""`twistd -n heichat`: the options, and the service that starts and stops the appliance."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python import usage
+
+from heichat_appliance import demo
+from heichat_appliance.app import Appliance, all_sections
+from heichat_appliance.config import Config, ConfigErrors, read
+from heichat_appliance.db.database import DatabaseRefused
+
+log = Logger()
+
+
+class Options(usage.Options):
+    """The command line."""
+
+    longdesc = "Chat server of a university: a Matrix homeserver with directory login, in one daemon."
+    optParameters = [  # noqa: RUF012 (twisted's interface)
+        ["config", "c", None, "The configuration file (or the variable HEICHAT_CONFIG). See config.example.ini."],
+        ["demo-dir", None, "heichat-demo", "Folder for the data of --demo."],
+        ["demo-port", None, "8008", "Port of --demo, on 127.0.0.1."],
+    ]
+    optFlags = [["demo", None, "Run without a configuration: demo people, data in a local folder, loopback only."]]  # noqa: RUF012
+
+
+def makeService(options: Any) -> Service:
+    """Called by twistd: read the configuration, or end with every error it has."""
+    try:
+        return HeichatService(_config(options))
+    except ConfigErrors as error:
+        raise SystemExit("heiCHAT can't start, the configuration has errors:\n" + "\n".join(f"  - {e}" for e in error.errors))
+
+
+def _config(options: Any) -> Config:
+    if options["demo"]:
+        return demo.config(Path(options["demo-dir"]), options["demo-port"], all_sections())
+    source = options["config"] or os.environ.get("HEICHAT_CONFIG")
+    if not source:
+        raise ConfigErrors(["no configuration is named (hint: --config FILE, or --demo to try it out)"])
+    return read(Path(source), all_sections())
+
+
+class HeichatService(Service):
+    """Starts the appliance with twistd and stops it in order."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._appliance: Appliance | None = None
+
+    def startService(self) -> None:
+        """Build and start; a refusal is told in one sentence and ends the process."""
+        from twisted.internet import reactor
+
+        Service.startService(self)
+        try:
+            self._appliance = Appliance(self._config, reactor)
+        except (DatabaseRefused, ConfigErrors) as error:
+            _refuse_start(str(error))
+        started = Deferred.fromCoroutine(self._appliance.start())
+        started.addErrback(lambda failure: _end(failure))
+
+    def stopService(self) -> Deferred[None] | None:
+        """Stop accepting, answer waiting syncs, finish the queue, close the database."""
+        Service.stopService(self)
+        return None if self._appliance is None else Deferred.fromCoroutine(self._appliance.stop())
+
+
+def _refuse_start(reason: str) -> None:
+    print(f"heiCHAT can't start: {reason}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _end(failure: Any) -> None:
+    from twisted.internet import reactor
+
+    log.failure("heiCHAT could not start", failure)
+    print(f"heiCHAT can't start: {failure.getErrorMessage()}", file=sys.stderr)
+    reactor.callWhenRunning(reactor.stop)  # type: ignore[attr-defined]

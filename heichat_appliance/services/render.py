@@ -1,0 +1,140 @@
+"""Events as clients see them: the JSON is made once per event and spliced into every answer as bytes.
+
+Source: client-server API, "Room event format" and `unsigned`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import orjson
+
+from heichat_appliance.db.engine import Engine
+from heichat_appliance.store import events
+from heichat_appliance.store.events import StoredEvent
+
+#: Events whose JSON is kept in memory.
+MAX_CACHED = 20_000
+
+
+class Viewer(NamedTuple):
+    """Whose answer it is: `transaction_id` is shown to the device that sent the event."""
+
+    user_id: str
+    device_id: str
+
+
+class _Parts(NamedTuple):
+    redacted_by: str | None
+    head: bytes  # '{"content":...,...,"type":"..."' without room_id and the closing brace
+    room: bytes  # ',"room_id":"..."'
+    unsigned: bytes  # ',"redacted_because":...,"replaces_state":...' or b""
+    prev_content: bytes  # ',"prev_content":...,"prev_sender":...' or b""
+    prev_pos: int
+
+
+class Renderer:
+    """Makes client JSON of stored events."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._cache: OrderedDict[str, _Parts] = OrderedDict()
+
+    def render(
+        self,
+        event: StoredEvent,
+        now_ms: int,
+        *,
+        viewer: Viewer | None = None,
+        membership: str | None = None,
+        with_room_id: bool = True,
+        visible_from: int = 0,
+        relations: bytes | None = None,
+    ) -> bytes:
+        """The client event as JSON.
+
+        `membership`: of the viewer at the event (`unsigned.membership`); `visible_from`: the viewer may see events from
+        this position on, so an earlier `prev_content` is left out; `relations`: JSON for `unsigned."m.relations"`.
+        """
+        parts = self._parts(event)
+        unsigned = [b'{"age":%d' % max(0, now_ms - event.ts), parts.unsigned]
+        if membership is not None:
+            unsigned.append(b',"membership":"%b"' % membership.encode())
+        if parts.prev_content and parts.prev_pos >= visible_from:
+            unsigned.append(parts.prev_content)
+        if relations is not None:
+            unsigned.append(b',"m.relations":' + relations)
+        if (
+            viewer is not None
+            and event.txn_id is not None
+            and event.sender == viewer.user_id
+            and event.device_id == viewer.device_id
+        ):
+            unsigned.append(b',"transaction_id":' + orjson.dumps(event.txn_id))
+        room = parts.room if with_room_id else b""
+        return b"".join((parts.head, room, b',"unsigned":', *unsigned, b"}}"))
+
+    def as_dict(self, event: StoredEvent, now_ms: int, **options: Any) -> dict[str, Any]:
+        """The same as an object, for the rare places that go on working with it."""
+        value: dict[str, Any] = orjson.loads(self.render(event, now_ms, **options))
+        return value
+
+    @staticmethod
+    def stripped(event: StoredEvent) -> dict[str, Any]:
+        """Stripped state (spec "Stripped state"): content, sender, state_key, type."""
+        return {
+            "content": orjson.loads(event.pdu)["content"],
+            "sender": event.sender,
+            "state_key": event.state_key,
+            "type": event.type,
+        }
+
+    def _parts(self, event: StoredEvent) -> _Parts:
+        parts = self._cache.get(event.event_id)
+        if parts is not None and parts.redacted_by == event.redacted_by:
+            self._cache.move_to_end(event.event_id)
+            return parts
+        parts = self._cache[event.event_id] = self._make(event)
+        if len(self._cache) > MAX_CACHED:
+            self._cache.popitem(last=False)
+        return parts
+
+    def _make(self, event: StoredEvent) -> _Parts:
+        raw = orjson.loads(event.pdu)
+        client: dict[str, Any] = {
+            "content": raw["content"],
+            "event_id": event.event_id,
+            "origin_server_ts": event.ts,
+            "sender": event.sender,
+            "type": event.type,
+        }
+        if event.state_key is not None:
+            client["state_key"] = event.state_key
+        if event.type == "m.room.redaction":
+            _put_redacts(client, raw)
+        unsigned = b""
+        if event.redacted_by is not None:
+            because = events.by_id(self._engine.read, event.redacted_by)
+            if because is not None:
+                unsigned += b',"redacted_because":' + self.render(because, because.ts)
+        prev_content, prev_pos = b"", 0
+        if event.replaces is not None:
+            unsigned += b',"replaces_state":' + orjson.dumps(event.replaces)
+            before = events.by_id(self._engine.read, event.replaces)
+            if before is not None:
+                prev_pos = before.pos
+                prev_content = b',"prev_content":%b,"prev_sender":%b' % (
+                    orjson.dumps(orjson.loads(before.pdu)["content"]),
+                    orjson.dumps(before.sender),
+                )
+        room = b',"room_id":' + orjson.dumps(event.room_id)
+        return _Parts(event.redacted_by, orjson.dumps(client)[:-1], room, unsigned, prev_content, prev_pos)
+
+
+def _put_redacts(client: dict[str, Any], raw: dict[str, Any]) -> None:
+    """`redacts` at both places, whichever the room version has (rooms/v11, "Moving the redacts property")."""
+    target = raw.get("redacts") or raw["content"].get("redacts")
+    if target is not None:
+        client["redacts"] = target
+        client["content"] = {**raw["content"], "redacts": target}

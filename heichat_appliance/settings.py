@@ -1,0 +1,137 @@
+"""The declared sections of the configuration. A plugin's section is declared by the plugin (`IExtension.options`)."""
+
+from __future__ import annotations
+
+from heichat_appliance.config import (
+    REQUIRED,
+    Option,
+    Section,
+    boolean,
+    choice,
+    endpoints,
+    integer,
+    lines,
+    number,
+    path,
+    server_name,
+    size,
+    text,
+    url,
+)
+
+SERVER = Section(
+    "server",
+    "The server itself.",
+    (
+        Option(
+            "name",
+            server_name,
+            REQUIRED,
+            "The part after the colon in user IDs. It is kept in the database and can never be changed.",
+            "the name people will see, e.g. matrix-im.example.org",
+            "matrix-im.example.org",
+        ),
+        Option(
+            "public_url",
+            url,
+            REQUIRED,
+            "The address under which clients reach this server.",
+            "https:// and the server's host name",
+            "https://matrix-im.example.org",
+        ),
+        Option(
+            "listen",
+            endpoints,
+            ("tcp:8008:interface=127.0.0.1",),
+            "Where to listen: Twisted endpoint strings, one per line.",
+            "ssl:443:privateKey=/etc/heichat/key.pem:certKey=/etc/heichat/chain.pem, or tcp: behind a proxy",
+        ),
+        Option("data_dir", path, REQUIRED, "Folder of the database, the media and the signing key.", "",
+               "/var/lib/heichat"),
+        Option("admins", lines, (), "Uni-IDs of the people who may use the admin API."),
+        Option(
+            "trusted_proxies",
+            lines,
+            (),
+            "Addresses of reverse proxies whose X-Forwarded-For is believed.",
+            "127.0.0.1 if nginx runs on the same machine",
+        ),
+        Option("presence", boolean, True, "Whether people see each other's presence (online, away)."),
+        Option("support_email", text, None, "Address that clients show for help with this server."),
+    ),
+)  # fmt: skip
+
+PLUGINS = Section(
+    "plugins",
+    "The plugins to use, in this order: one that knows people (ldap_identity), and the rules of the service.",
+    (
+        Option("enabled", lines, ("ldap_identity", "terms_consent", "closed_rooms"),
+               "Names of plugins; those that are not named do nothing."),
+    ),
+)  # fmt: skip
+
+STORAGE = Section(
+    "storage",
+    "The database.",
+    (
+        Option(
+            "durability",
+            choice("full", "normal"),
+            "full",
+            "full: what was acknowledged survives a power failure; normal: it survives a crash of the process only.",
+        ),
+    ),
+)
+
+LIMITS = Section(
+    "limits",
+    "How much one person or one address may do. A rate is so many per second in the long run; a burst may come at once.",
+    (
+        Option("enabled", boolean, True, "Switches all rates off for tests and benchmarks."),
+        Option("send_rate", number(0.01, 1e6), 10.0, "Messages and state changes per person and second."),
+        Option("send_burst", integer(1, 10**6), 50, "Messages at once."),
+        Option("write_rate", number(0.01, 1e6), 20.0, "Other changes (receipts, typing, account data, keys) per person."),
+        Option("write_burst", integer(1, 10**6), 200, "Other changes at once."),
+        Option("read_rate", number(0.01, 1e6), 50.0, "Reading requests per person and second."),
+        Option("read_burst", integer(1, 10**6), 500, "Reading requests at once."),
+        Option("join_rate", number(0.001, 1e6), 1.0, "Joins and invitations per person and second."),
+        Option("join_burst", integer(1, 10**6), 100, "Joins and invitations at once."),
+        Option("create_rate", number(0.001, 1e6), 0.2, "New rooms per person and second."),
+        Option("create_burst", integer(1, 10**6), 20, "New rooms at once."),
+        Option("search_rate", number(0.01, 1e6), 2.0, "Searches of people and messages per person and second."),
+        Option("search_burst", integer(1, 10**6), 20, "Searches at once."),
+        Option("anonymous_rate", number(0.01, 1e6), 20.0, "Requests without login per address and second."),
+        Option("anonymous_burst", integer(1, 10**6), 200, "Requests without login at once."),
+        Option("login_failures_rate", number(0.001, 1e6), 0.05, "Failed logins per Uni-ID and second in the long run."),
+        Option("login_failures_burst", integer(1, 10**6), 5, "Failed logins per Uni-ID at once."),
+        Option("address_failures_rate", number(0.001, 1e6), 0.5, "Failed logins per address and second in the long run."),
+        Option("address_failures_burst", integer(1, 10**6), 30, "Failed logins per address at once."),
+        Option("max_upload_size", size, 50 * 2**20, "The most bytes of one uploaded file.", "", "50M"),
+    ),
+)  # fmt: skip
+
+ACCOUNTS = Section(
+    "accounts",
+    "Accounts and profiles.",
+    (
+        Option(
+            "display_name",
+            choice("directory", "free"),
+            "free",
+            "directory: the name comes from the directory and can't be changed; free: people may change it.",
+        ),
+    ),
+)
+
+WEB = Section(
+    "web",
+    "What people see in a browser.",
+    (
+        Option("brand", text, "heiCHAT", "The name of the service."),
+        Option("element_dir", path, None, "Folder of an unpacked Element Web release, served at /element/."),
+        Option("conference_url", url, None, "Address of the conference service for group calls (heiCONF)."),
+    ),
+)
+
+#: All sections that do not belong to a plugin.
+SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, ACCOUNTS, WEB)

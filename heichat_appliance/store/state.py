@@ -1,0 +1,198 @@
+"""Rooms, their state as intervals, and memberships."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from heichat_appliance.db.engine import FOREVER, Transaction
+from heichat_appliance.store.events import EVENT_COLUMNS, Execute, StoredEvent
+
+
+class Membership(NamedTuple):
+    """An interval of a person's membership of a room: from_pos <= P < to_pos."""
+
+    user_id: str
+    room_id: str
+    from_pos: int
+    to_pos: int
+    membership: str
+    sender: str
+
+
+_MEMBERSHIP = "user_id, room_id, from_pos, to_pos, membership, sender"
+_NOW = "to_pos = 9223372036854775807"
+
+
+# -- rooms -------------------------------------------------------------------------------------------------------
+
+
+def insert_room(tx: Transaction, room_id: str, version: str, creator: str, created_ts: int) -> None:
+    """Note a new room."""
+    tx.execute("INSERT INTO rooms VALUES (?, ?, ?, ?)", (room_id, version, creator, created_ts))
+
+
+def room_version(execute: Execute, room_id: str) -> str | None:
+    """The room's version, None for an unknown room."""
+    row = execute("SELECT version FROM rooms WHERE room_id = ?", (room_id,)).fetchone()
+    return row[0] if row else None
+
+
+# -- state -------------------------------------------------------------------------------------------------------
+
+
+def set_state(tx: Transaction, room_id: str, type: str, state_key: str, pos: int) -> None:
+    """The event at `pos` takes the place of what held for this type and state key."""
+    tx.execute(
+        f"UPDATE room_state SET to_pos = ? WHERE room_id = ? AND type = ? AND state_key = ? AND {_NOW}",
+        (pos, room_id, type, state_key),
+    )
+    tx.execute(
+        "INSERT INTO room_state (room_id, type, state_key, from_pos) VALUES (?, ?, ?, ?)",
+        (room_id, type, state_key, pos),
+    )
+
+
+def current(execute: Execute, room_id: str, type: str, state_key: str) -> StoredEvent | None:
+    """The state event that holds now (on the connection of `execute`)."""
+    row = execute(
+        f"SELECT {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos "
+        f"WHERE room_state.room_id = ? AND room_state.type = ? AND room_state.state_key = ? AND {_NOW}",
+        (room_id, type, state_key),
+    ).fetchone()
+    return StoredEvent._make(row) if row else None
+
+
+def at(execute: Execute, room_id: str, type: str, state_key: str, pos: int) -> StoredEvent | None:
+    """The state event that holds at position `pos` (inclusive)."""
+    row = execute(
+        f"SELECT {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos WHERE room_state.room_id = ? "
+        "AND room_state.type = ? AND room_state.state_key = ? AND from_pos <= ? AND to_pos > ?",
+        (room_id, type, state_key, pos, pos),
+    ).fetchone()
+    return StoredEvent._make(row) if row else None
+
+
+def all_at(execute: Execute, room_id: str, pos: int) -> list[StoredEvent]:
+    """The whole state of a room at `pos` (inclusive)."""
+    rows = execute(
+        f"SELECT {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos "
+        "WHERE room_state.room_id = ? AND from_pos <= ? AND to_pos > ?",
+        (room_id, pos, pos),
+    )
+    return [StoredEvent._make(row) for row in rows]
+
+
+def all_but_members_at(execute: Execute, room_id: str, pos: int) -> list[StoredEvent]:
+    """The state of a room at `pos` without m.room.member, for lazy loading: does not touch the members' rows."""
+    rows = execute(
+        f"SELECT {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos WHERE room_state.room_id = ?1 "
+        "AND (room_state.type < 'm.room.member' OR room_state.type > 'm.room.member') "
+        "AND from_pos <= ?2 AND to_pos > ?2",
+        (room_id, pos),
+    )
+    return [StoredEvent._make(row) for row in rows]
+
+
+def changes(execute: Execute, room_id: str, after: int, upto: int) -> list[StoredEvent]:
+    """The state events that hold at `upto` and did not yet at `after`."""
+    rows = execute(
+        f"SELECT {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos "
+        "WHERE room_state.room_id = ? AND from_pos > ? AND from_pos <= ? AND to_pos > ?",
+        (room_id, after, upto, upto),
+    )
+    return [StoredEvent._make(row) for row in rows]
+
+
+def intervals(execute: Execute, room_id: str, type: str, state_key: str) -> list[tuple[int, int, StoredEvent]]:
+    """All intervals of one piece of state as (from_pos, to_pos, event), in order."""
+    rows = execute(
+        f"SELECT to_pos, {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos "
+        "WHERE room_state.room_id = ? AND room_state.type = ? AND room_state.state_key = ? ORDER BY from_pos",
+        (room_id, type, state_key),
+    )
+    return [(row[1], row[0], StoredEvent._make(row[1:])) for row in rows]
+
+
+# -- memberships -------------------------------------------------------------------------------------------------
+
+
+def set_membership(tx: Transaction, user_id: str, room_id: str, pos: int, membership: str, sender: str) -> None:
+    """From `pos` on the person has this membership."""
+    tx.execute(
+        f"UPDATE memberships SET to_pos = ? WHERE user_id = ? AND room_id = ? AND {_NOW}", (pos, user_id, room_id)
+    )
+    tx.execute(
+        f"INSERT INTO memberships ({_MEMBERSHIP}) VALUES (?, ?, ?, ?, ?, ?)",
+        (user_id, room_id, pos, FOREVER, membership, sender),
+    )
+    if membership != "leave":
+        tx.execute("DELETE FROM forgotten_rooms WHERE user_id = ? AND room_id = ?", (user_id, room_id))
+
+
+def membership_at(execute: Execute, user_id: str, room_id: str, pos: int) -> str | None:
+    """The person's membership at `pos` (inclusive), None if there never was one."""
+    row = execute(
+        "SELECT membership FROM memberships WHERE user_id = ? AND room_id = ? AND from_pos <= ? AND to_pos > ?",
+        (user_id, room_id, pos, pos),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def membership_now(execute: Execute, user_id: str, room_id: str) -> Membership | None:
+    """The person's membership that holds now."""
+    row = execute(
+        f"SELECT {_MEMBERSHIP} FROM memberships WHERE user_id = ? AND room_id = ? AND {_NOW}", (user_id, room_id)
+    ).fetchone()
+    return Membership._make(row) if row else None
+
+
+def membership_intervals(execute: Execute, user_id: str, room_id: str) -> list[Membership]:
+    """All intervals of a person's membership of a room, in order."""
+    rows = execute(
+        f"SELECT {_MEMBERSHIP} FROM memberships WHERE user_id = ? AND room_id = ? ORDER BY from_pos",
+        (user_id, room_id),
+    )
+    return [Membership._make(row) for row in rows]
+
+
+def memberships_of_user_at(execute: Execute, user_id: str, pos: int) -> list[Membership]:
+    """The person's memberships of all rooms that hold at `pos` (inclusive)."""
+    rows = execute(
+        f"SELECT {_MEMBERSHIP} FROM memberships WHERE user_id = ? AND from_pos <= ? AND to_pos > ?",
+        (user_id, pos, pos),
+    )
+    return [Membership._make(row) for row in rows]
+
+
+def membership_changes_of_user(execute: Execute, user_id: str, after: int, upto: int) -> list[Membership]:
+    """The intervals of the person's memberships that began at after < pos <= upto, in order."""
+    rows = execute(
+        f"SELECT {_MEMBERSHIP} FROM memberships WHERE user_id = ? AND from_pos > ? AND from_pos <= ? "
+        "ORDER BY from_pos",
+        (user_id, after, upto),
+    )
+    return [Membership._make(row) for row in rows]
+
+
+def members_now(execute: Execute, room_id: str, membership: str = "join") -> list[str]:
+    """The user IDs that have this membership of the room now."""
+    rows = execute(
+        f"SELECT user_id FROM memberships WHERE room_id = ? AND membership = ? AND {_NOW}", (room_id, membership)
+    )
+    return [row[0] for row in rows]
+
+
+def rooms_of_user_now(execute: Execute, user_id: str, membership: str = "join") -> list[str]:
+    """The rooms of which the person has this membership now."""
+    rows = execute(
+        f"SELECT room_id FROM memberships WHERE user_id = ? AND membership = ? AND {_NOW}", (user_id, membership)
+    )
+    return [row[0] for row in rows]
+
+
+def count_now(execute: Execute, room_id: str, membership: str) -> int:
+    """How many people have this membership of the room now."""
+    row = execute(
+        f"SELECT count(*) FROM memberships WHERE room_id = ? AND membership = ? AND {_NOW}", (room_id, membership)
+    ).fetchone()
+    return int(row[0])
