@@ -54,7 +54,19 @@ class Connection:
     """One client. For sites it is hidden behind Exchange and BodyWriter; `deadline` is read by the factory's sweep."""
 
     __slots__ = (
-        *("_body", "_buffer", "_direct", "_exchange", "_factory", "_out", "_partial", "_paused", "_reader", "_room"),
+        *(
+            "_body",
+            "_buffer",
+            "_direct",
+            "_exchange",
+            "_factory",
+            "_head",
+            "_out",
+            "_partial",
+            "_paused",
+            "_reader",
+            "_room",
+        ),
         *("_running", "_sink", "_sinkable", "_state", "_stopped", "_transport", "_writer"),
         *("address", "choked", "deadline", "keep", "peer", "peer_port", "secure"),
     )
@@ -64,8 +76,10 @@ class Connection:
         self._transport: Any = None
         self._state = _HEAD
         self._buffer = b""  # received and not yet understood
+        self.address = ""  # what the factory counts it under
+        self._head = b""  # of the answer
         self._exchange: Exchange | None = None  # begun, and its answer not yet complete
-        self._reader: CountedBody | ChunkedBody | None = None  # of the running body
+        self._reader: Any = None  # CountedBody or ChunkedBody, of the running body
         self._body: bytearray | None = None  # what came of it, if it has no sink
         self._sink: Sink | None = None
         self._room = 0  # bytes of body still welcome
@@ -83,7 +97,7 @@ class Connection:
         peer = transport.getPeer()
         self.peer: str = getattr(peer, "host", "").removeprefix("::ffff:")
         self.peer_port: int = getattr(peer, "port", 0)
-        if self.peer:
+        if self.peer and hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
         self.deadline = self._factory.now() + self._factory.limits.head_seconds
         transport.registerProducer(self, True)
@@ -97,7 +111,7 @@ class Connection:
         if state >= _LINGER:
             return  # refused: what still comes is dropped
         self._buffer = self._buffer + data if self._buffer else data
-        if state == _BODY:
+        if state == _BODY and not self._paused and not self.choked:
             limits = self._factory.limits
             now = self._factory.now()
             self.deadline = min(self.deadline + len(data) / limits.body_rate, now + limits.body_seconds)
@@ -160,7 +174,7 @@ class Connection:
 
     def _read_head(self) -> bool:
         buffer, limits = self._buffer, self._factory.limits
-        end = buffer.find(b"\r\n\r\n", 1) + 4  # 1: an empty line may come first
+        end = buffer.find(b"\r\n\r\n") + 4
         if end < 4 or end > limits.head_bytes:
             if len(buffer) > limits.head_bytes:
                 raise Refused(431, f"The head of the request is longer than {limits.head_bytes} bytes.")
@@ -180,10 +194,11 @@ class Connection:
         self._exchange = exchange
         self.keep = exchange.keep_alive and self._factory.open
         length = exchange.length
-        self._state = _BODY if length else _ANSWER
-        self._set_deadline()
+        self._state = _ANSWER
         if length:
+            self._state = _BODY
             self._reader = ChunkedBody() if length == CHUNKED else CountedBody(length)
+            self._set_deadline()
         self._sinkable = True
         self._room = self._factory.site.begin(exchange)
         self._sinkable = False
@@ -197,21 +212,22 @@ class Connection:
             self._body_done()
 
     def _read_body(self) -> bool:
-        data, self._buffer = self._reader.feed(self._buffer)
-        if self._exchange is not None and not self._exchange.answered:
+        reader, exchange = self._reader, self._exchange
+        data, self._buffer = reader.feed(self._buffer)
+        if exchange is not None and not exchange.answered:
             self._room -= len(data)
             if self._room < 0:
                 raise Refused(413, "The body is too long.")
             if self._sink is not None:
                 if data:
                     self._sink.write(data)
-            elif self._reader.done and self._body is None:
-                self._exchange.body = data  # all of it in one read
+            elif reader.done and self._body is None:
+                exchange.body = data  # all of it in one read
             else:
                 self._store(data)
         if self._state != _BODY:
-            return False
-        if self._reader.done:
+            return False  # the sink answered, and the connection closes
+        if reader.done:
             self._body_done()
         return True
 
@@ -245,6 +261,9 @@ class Connection:
             self._body = None
 
     def _next(self) -> None:
+        if not self._factory.open:
+            self.close()
+            return
         self._state = _HEAD
         self._partial = bool(self._buffer)
         self._set_deadline()
@@ -266,8 +285,7 @@ class Connection:
         """Builds the head of an answer; it is sent by send_answer or send_stream."""
         if self._state == _BODY and not self._can_drain(exchange):
             self.keep = False
-        head = self._factory.head(status, headers, framing, self.keep)
-        self._out = deque((head,))
+        self._head = self._factory.head(status, headers, framing, self.keep)
 
     def _can_drain(self, exchange: Exchange) -> bool:
         # A client that waits for "100 Continue" may send its body or not: nobody knows what comes next.
@@ -278,25 +296,26 @@ class Connection:
 
     def send_answer(self, parts: Iterable[bytes], length: int) -> None:
         self._release_reading()
-        self._out.extend(parts)
         if length > _PIECE:
+            self._out = deque((self._head, *parts))
             self._pump()
-            return
-        data, self._out = b"".join(self._out), None
-        self._write(data)
-        self.answer_done()
+        else:
+            self._write(b"".join((self._head, *parts)))
+            self.answer_done()
 
     def send_stream(self, writer: BodyWriter) -> None:
         self._release_reading()
         self._writer = writer
-        head, self._out = self._out[0], None
-        self._transport.write(head)
+        self._transport.write(self._head)
+        self._advance()
 
     def _release_reading(self) -> None:
         """Once it is answered a request's body is dropped, so no sink holds it back any more."""
         self._sink = None
-        self._paused = False
         self._free_body()
+        if self._paused:
+            self._paused = False
+            self._set_deadline()
 
     def _write(self, data: bytes) -> None:
         # Most answers fit into the socket's buffer. Sending at once saves two epoll_ctl and a turn of the reactor;
@@ -330,11 +349,14 @@ class Connection:
     def answer_done(self) -> None:
         """The answer is wholly in the hands of the transport."""
         exchange, self._exchange, self._writer = self._exchange, None, None
-        exchange.end(disconnected=False)
-        if not self.keep or not self._factory.open:
-            self.close(linger=self._state == _BODY)
+        if exchange is not None:
+            exchange.end(disconnected=False)
+        if not self.keep:
+            self.close(linger=self._state == _BODY or self._buffer != b"")
         elif self._state == _ANSWER:
             self._next()
+        else:
+            self._advance()  # drop the rest of the body
 
     # Endings
 
@@ -344,6 +366,9 @@ class Connection:
             return
         if self._exchange is not None and self._exchange.answered:
             self.abort()  # in the midst of an answer
+            return
+        if self._exchange is None and self._state == _BODY:
+            self.close(linger=True)  # answered already, and the rest of its body did not come
             return
         self._drop_exchange(reason)
         headers, body = self._factory.site.refuse(status, reason)
@@ -380,6 +405,7 @@ class Connection:
         self._state = _CLOSING
         self.deadline = inf
         self._buffer = b""
+        self._drop_exchange("The connection was broken off.")
         self._transport.unregisterProducer()
         self._transport.abortConnection()
 

@@ -51,8 +51,9 @@ class Exchange(Head):
     peer, peer_port  address of the other end of the connection; "" and 0 on a Unix socket
     secure           it came over TLS
     body             the whole body once Site.handle is called; b"" if it went to a sink
-    context          for the site's use
-    on_disconnect    called once if the client goes away, or fails to send its body, before the answer is complete
+    context          for the site's use; dropped when the exchange is over
+    on_disconnect    called once if the client goes away or fails to send its body, or the server breaks off, before
+                     the answer is complete
     answered         respond or respond_stream was called
     """
 
@@ -121,6 +122,7 @@ class Exchange(Head):
     def end(self, disconnected: bool) -> None:
         """For the connection: the exchange is over."""
         self._connection = None
+        self.context = None  # it mostly refers to the exchange: no work for the garbage collector
         callback, self.on_disconnect = self.on_disconnect, None
         if disconnected and callback is not None:
             callback()

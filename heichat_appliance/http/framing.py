@@ -189,7 +189,7 @@ class ChunkedBody:
     def __init__(self) -> None:
         self.done = False
         self._chunk = 0  # bytes of the running chunk still to come
-        self._line = self._size  # what the next line is
+        self._line = ChunkedBody._size  # what the next line is
         self._spare = _CHUNK_SPARE_BYTES  # bytes of framing we put up with; each byte of body earns eight
         self._trailers = _TRAILER_BYTES
 
@@ -210,7 +210,7 @@ class ChunkedBody:
             self._spare -= end + 2 - at
             if self._spare < 0:
                 raise Refused(400, "The chunks of the body are too small.")
-            self._line(data[at:end])
+            self._line(self, data[at:end])
             at = end + 2
         return b"".join(pieces), data[at:]
 
@@ -224,12 +224,12 @@ class ChunkedBody:
         if match is None:
             raise Refused(400, "The body is not valid chunked coding.")
         self._chunk = int(match[1], 16)
-        self._line = self._after_chunk if self._chunk else self._trailer
+        self._line = ChunkedBody._after_chunk if self._chunk else ChunkedBody._trailer
 
     def _after_chunk(self, line: bytes) -> None:
         if line:
             raise Refused(400, "The body is not valid chunked coding.")
-        self._line = self._size
+        self._line = ChunkedBody._size
 
     def _trailer(self, line: bytes) -> None:
         if not line:

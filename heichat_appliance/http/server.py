@@ -1,11 +1,12 @@
 """A small HTTP/1.1 server for Twisted endpoints (TCP, TLS, Unix), and nothing besides that.
 
-`HTTPFactory` is given to endpoints, a `Site` is what it serves, an `Exchange` is one request and its answer. Four modules:
-`framing` (where requests begin and end, and which are refused), `exchange`, `connection`, and this one.
+`HTTPFactory` is given to endpoints, a `Site` is what it serves, an `Exchange` is one request and its answer. Four
+modules: `framing` (where requests begin and end, and which are refused), `exchange`, `connection`, and this one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from ipaddress import IPv6Address
@@ -37,7 +38,7 @@ class HTTPFactory(Factory):
     ) -> None:
         self.site = site
         self.limits = limits or Limits()
-        self.now = clock.seconds
+        self.now: Callable[[], float] = clock.seconds
         self.open = True
         self.body_bytes = 0
         self._clock = clock
