@@ -15,7 +15,7 @@ from pathlib import Path
 from . import report
 from .operations import FULL, OPERATIONS, SLOW, Sizes, quick
 from .servers import LOAD_CORE, Heichat, Server, Synapse
-from .world import LOGINS, Site, prepared
+from .world import EVERYBODY, LOGINS, Site, prepared
 
 NAMES = [operation.__name__ for operation in OPERATIONS]
 
@@ -53,7 +53,7 @@ async def _measure(kind: type[Server], events: int, sizes: Sizes, only: list[str
     with tempfile.TemporaryDirectory(prefix="heichat-bench-") as temporary:
         folder = Path(temporary) / "data"
         shutil.copytree(kept, folder)
-        server = kind(folder)
+        server = kind(folder, EVERYBODY)
         await server.start()
         try:
             for name in LOGINS:

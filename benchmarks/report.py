@@ -9,6 +9,8 @@ from statistics import median
 from .operations import Figure
 
 README = Path(__file__).with_name("README.md")
+LATENCY = "p50 / p95 ms"
+HEAD = ["operation", "unit", "heiCHAT", LATENCY, "Synapse", LATENCY, "ratio", "to reach", "bare", "x bare", "at most"]
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 
 
@@ -67,20 +69,7 @@ def medians(rounds: list[Figure]) -> Figure:
 
 def table(ours: Column | None, synapse: Column | None, bare: dict[str, float]) -> str:
     """A Markdown table of every row that somebody has a figure for."""
-    head = [
-        "operation",
-        "unit",
-        "heiCHAT",
-        "p50 / p95 ms",
-        "Synapse",
-        "p50 / p95 ms",
-        "ratio",
-        "to reach",
-        "bare",
-        "x bare",
-        "at most",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * 8 + "---|"]
+    lines = ["| " + " | ".join(HEAD) + " |", "|---|---|" + "--:|" * 8 + "---|"]
     for row in ROWS:
         mine = ours and ours.figures.get(row.key)
         theirs = synapse and synapse.figures.get(row.key)
@@ -124,7 +113,8 @@ def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
     system = f"{platform.system()} {platform.release().split('-')[0]}"
-    return f"{models[0]}, {len(models)} cores, {system}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    python = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    return f"{models[0]}, {len(models)} cores, {system}, {python}"
 
 
 def write(text: str) -> None:

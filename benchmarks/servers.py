@@ -1,6 +1,7 @@
 """The servers under measurement as child processes on core 0: matrix-synapse from PyPI, and the appliance."""
 
 import asyncio
+import configparser
 import hashlib
 import hmac
 import json
@@ -45,12 +46,13 @@ SYNAPSE_LOG = {
 
 
 class Server:
-    """A server process with its data in `folder`. Subclasses say how it is configured, started and given people."""
+    """A server process with its data in `folder`, for `people`. Subclasses say how it is run and what it needs."""
 
     name: str
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, people: list[str]):
         self.folder = folder
+        self.people = people
         self.port = free_port()
         self.process = None
 
@@ -215,6 +217,7 @@ class Heichat(Server):
     """The appliance as it is started in production, with the demo directory instead of LDAP and limits off."""
 
     name = "heiCHAT"
+    twistd_options: tuple[str, ...] = ()
 
     @classmethod
     def fingerprint(cls) -> str:
@@ -223,10 +226,37 @@ class Heichat(Server):
         return f"heichat-{digest.hexdigest()[:12]}"
 
     def configure(self, fast_setup):
-        raise NotImplementedError
+        (self.folder / "users").write_text("".join(f"{name}:{password(name)}:Person {name}\n" for name in self.people))
+        sections = {
+            "server": {
+                "name": SERVER_NAME,
+                "public_url": f"http://localhost:{self.port}",
+                "listen": f"tcp:{self.port}:interface=127.0.0.1",
+                "data_dir": "data",
+            },
+            "plugins": {"enabled": "demo_directory"},
+            "demo_directory": {"demo": "yes", "users": "users"},
+            "storage": {"durability": "normal" if fast_setup else "full"},
+            "limits": {"enabled": "no"},
+        }
+        config = configparser.ConfigParser(interpolation=None)
+        config.read_dict(sections)
+        with (self.folder / "heichat.ini").open("w") as file:
+            config.write(file)
 
     def command(self):
-        return [str(Path(sys.executable).with_name("twistd")), "-n", "heichat", "--config", "heichat.ini"]
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        # An editable installation does not show its twistd plugin outside of the repository.
+        return [
+            "env",
+            f"PYTHONPATH={REPOSITORY}",
+            twistd,
+            *self.twistd_options,
+            "-n",
+            "heichat",
+            "--config",
+            "heichat.ini",
+        ]
 
     async def admit(self, name):
         return await self.log_in(name)

@@ -70,7 +70,7 @@ async def prepared(kind: type[Server], reading_events: int) -> tuple[Path, World
         making = CACHE / f"{prefix}-making"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(parents=True)
-        server = kind(making)
+        server = kind(making, EVERYBODY)
         await server.start(fast_setup=True)
         try:
             world = await _build(server, reading_events)

@@ -1,0 +1,111 @@
+"""Where the time of a request goes: samples the running daemon with py-spy and adds the samples up by part of the house.
+
+`python -m benchmarks.profile send_10 delivery`. py-spy looks at all threads from outside, C code included, and slows the
+daemon down but not its shares. It is installed from PyPI on first use, and needs the right to trace processes (root).
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from .operations import FULL, OPERATIONS, Figure, quick
+from .servers import CACHE, LOAD_CORE, Heichat
+from .world import EVERYBODY, LOGINS, Site, prepared
+
+BY_NAME = {operation.__name__: operation for operation in OPERATIONS}
+# Which part a frame belongs to; of a stack the innermost frame that belongs anywhere decides.
+PARTS = [
+    ("sqlite", re.compile(r"sqlite3|^(cursor|connection|statement)\.c")),
+    ("signing", re.compile(r"sodium|\bnacl/|crypto_sign")),
+    ("JSON", re.compile(r"orjson|msgspec")),
+    ("HTTP parser", re.compile(r"httptools|llhttp")),
+    ("{}", re.compile(r"heichat_appliance/(\w+)")),
+    ("twisted", re.compile(r"\btwisted/")),
+]
+OWN_FRAME = re.compile(r"(.+) \(.*?heichat_appliance/(.+?\.py):\d+\)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
+    parser.add_argument("operations", nargs="*", choices=sorted(BY_NAME), default=["send_10", "delivery"])
+    parser.add_argument("--top", type=int, default=25, help="how many functions to print")
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {LOAD_CORE % os.cpu_count()})
+    asyncio.run(_profile(options.operations, options.top))
+
+
+async def _profile(names: list[str], top: int) -> None:
+    kept, world = await prepared(Heichat, 30)
+    with tempfile.TemporaryDirectory(prefix="heichat-bench-") as temporary:
+        folder = Path(temporary) / "data"
+        shutil.copytree(kept, folder)
+        server = Heichat(folder, EVERYBODY)
+        await server.start()
+        try:
+            for name in LOGINS:
+                await server.admit(name)
+            for name in names:
+                stacks = Path(temporary) / f"{name}.stacks"
+                figures = await _sampled(server, stacks, BY_NAME[name](Site(server, world), quick(FULL)))
+                _print(name, figures, stacks.read_text(), top)
+        finally:
+            server.stop()
+
+
+async def _sampled(server: Heichat, stacks: Path, work) -> list[Figure]:
+    """Awaits the work while py-spy writes folded stacks."""
+    command = [_py_spy(), "record", "--native", "--format", "raw", "--rate", "400", "--duration", "100000"]
+    command += ["--pid", str(server.process.pid), "--output", str(stacks)]
+    sampler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return await work
+    finally:
+        sampler.send_signal(signal.SIGINT)
+        await asyncio.to_thread(sampler.wait, 60)
+
+
+def _py_spy() -> str:
+    venv = CACHE / "py-spy-venv"
+    if not (venv / "bin" / "py-spy").exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([venv / "bin" / "python", "-m", "pip", "install", "--quiet", "py-spy"], check=True)
+    return str(venv / "bin" / "py-spy")
+
+
+def _print(name: str, figures: list[Figure], stacks: str, top: int) -> None:
+    parts, functions = Counter(), defaultdict(Counter)
+    for line in stacks.splitlines():
+        stack, _, count = line.rpartition(" ")
+        frames = stack.split(";")
+        part = next((found for frame in reversed(frames) if (found := _part(frame))), "interpreter")
+        own = next((m for frame in reversed(frames) if (m := OWN_FRAME.match(frame))), None)
+        parts[part] += int(count)
+        functions[f"{own[2]} {own[1]}" if own else "(elsewhere)"][part] += int(count)
+    samples = sum(parts.values()) or 1
+    print(f"\n{name}: {', '.join(f'{figure.key} {figure.value:.3g}' for figure in figures)} (slowed by the profiler)\n")
+    print("| part | share |\n|---|--:|")
+    for part, count in parts.most_common():
+        print(f"| {part} | {count / samples:.1%} |")
+    print("\n| function, with what it calls outside of our code | share | of which |\n|---|--:|---|")
+    for function, within in sorted(functions.items(), key=lambda item: -item[1].total())[:top]:
+        shares = ", ".join(f"{part} {count / samples:.1%}" for part, count in within.most_common(3))
+        print(f"| {function} | {within.total() / samples:.1%} | {shares} |")
+
+
+def _part(frame: str) -> str | None:
+    for title, pattern in PARTS:
+        if found := pattern.search(frame):
+            return title.format(*found.groups())
+    return None
+
+
+if __name__ == "__main__":
+    main()
