@@ -43,18 +43,19 @@ def tree(paths: Iterable[FieldPath]) -> FieldTree:
     """The paths as a tree for select; a path takes in all longer ones that begin with it."""
     root: FieldTree = {}
     for path in sorted(paths, key=len):
-        node: FieldTree | None = root
+        node = root
         for name in path[:-1]:
-            node = node.setdefault(name, {})
-            if node is None:
+            inner = node.setdefault(name, {})
+            if inner is None:
                 break
+            node = inner
         else:
             node[path[-1]] = None
     return root
 
 
 def select(value: Mapping[str, Any], fields: FieldTree) -> dict[str, Any]:
-    """A copy of an event with only the properties that `fields` names (`event_fields` of a filter); values are shared."""
+    """A copy of an event with only the properties that `fields` names (`event_fields` of a filter)."""
     picked: dict[str, Any] = {}
     for name, inner in fields.items():
         if name not in value:

@@ -1,8 +1,8 @@
 """Glob patterns (spec appendices, "Glob-style matching") as regular expressions that take linear time.
 
 Patterns come from clients and are matched against text from other clients, so nothing may backtrack: each piece of a
-pattern between two `*` is looked for from the left in an atomic group. Its first place is always as good as a later one,
-for a `*` can take up what lies between.
+pattern between two `*` is looked for from the left in an atomic group. Its first place is always as good as a later
+one, for a `*` can take up what lies between.
 """
 
 from __future__ import annotations

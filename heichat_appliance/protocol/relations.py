@@ -1,6 +1,7 @@
-"""Relations between events (client-server API "Forming relationships between events", "Event replacements", "Threading").
+"""Relations between events: edits, threads, reactions, references.
 
-Pure functions on events; which events relate to which is the database's to know.
+Source: client-server API "Forming relationships between events", "Event replacements", "Threading". Pure
+functions on events; which events relate to which is the database's to know.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Source: client-server API "Room History Visibility", "Server behaviour" 1 to 5 and what follows them.
 
 Works on half-open intervals of positions: the state event that sets a value has the interval's first position, and the
-event that ends it has the position `to`. So the rule that "before or after the event" counts for a visibility event, and
-for the user's own membership events, only means that each interval also covers the event that ends it.
+event that ends it has the position `to`. So the rule that "before or after the event" counts for a visibility event,
+and for the user's own membership events, only means that each interval also covers the event that ends it.
 """
 
 from __future__ import annotations
