@@ -6,6 +6,7 @@ released.
 
 from __future__ import annotations
 
+import sqlite3
 from importlib.resources import files
 
 from sqlite_utils import Database, Migrations
@@ -21,8 +22,14 @@ def schema_statements() -> list[str]:
 
 
 def _split(text: str) -> list[str]:
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
-    return [part.strip() for part in "\n".join(lines).split(";\n") if part.strip(" \n;")]
+    statements, current = [], ""
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith("--"):
+            current += line + "\n"
+            if sqlite3.complete_statement(current):
+                statements.append(current.strip())
+                current = ""
+    return statements
 
 
 @migrations()
