@@ -15,14 +15,18 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from twisted.internet.protocol import Factory
+from twisted.protocols.portforward import ProxyFactory, ProxyServer
 
 SLAPD = shutil.which("slapd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/lib/openldap:/usr/libexec")
 SLAPADD = shutil.which("slapadd", path=os.environ.get("PATH", "") + ":/usr/sbin")
 SKIP_REASON = "slapd is not installed (Debian: apt-get install slapd)"
+requires_slapd = [pytest.mark.slapd, pytest.mark.skipif(not SLAPD, reason=SKIP_REASON)]  # for `pytestmark`
 BASE = "dc=uni,dc=example"
 PEOPLE_BASE = f"ou=people,{BASE}"
 
@@ -229,6 +233,46 @@ class Slapd:
             capture_output=True,
             timeout=30,
         )
+
+
+class Swallower:
+    """A listener between a client and a server on loopback. While `swallow` is true it accepts everything and answers
+    nothing; otherwise it passes bytes both ways. Without a target port it always swallows. Runs on the test's reactor.
+    `connections` counts, `received` holds what clients sent while it swallowed."""
+
+    def __init__(self, target_port: int | None = None, *, swallow: bool = True) -> None:
+        from twisted.internet import reactor
+
+        self.swallow = swallow or target_port is None
+        self.connections = 0
+        self.received = b""
+        factory = ProxyFactory("127.0.0.1", target_port) if target_port else Factory()
+        factory.protocol = lambda: _SwallowerProtocol(self)
+        self._listener = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.port = self._listener.getHost().port
+        self.uri = f"ldap://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Swallower:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self._listener.stopListening()
+
+
+class _SwallowerProtocol(ProxyServer):
+    def __init__(self, owner: Swallower) -> None:
+        self._owner = owner
+
+    def connectionMade(self) -> None:
+        self._owner.connections += 1
+        if not self._owner.swallow:
+            super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._owner.swallow:
+            self._owner.received += data
+        elif self.peer is not None:
+            super().dataReceived(data)
 
 
 def _person_ldif(person: dict) -> str:

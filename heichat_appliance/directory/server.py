@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -243,5 +244,10 @@ class Session:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error.args[0]) if error.args else str(error)
+    """ldap3 lists what happened at each address of a host (the last will do) and makes texts of tuples of texts."""
+    if len(error.args) == 2 and isinstance(error.args[1], list):
+        error = error.args[1][-1][0]
+    text = str(error.args[0]) if len(error.args) == 1 else str(error)
+    with suppress(ValueError, SyntaxError):
+        text = str(literal_eval(text)[0]) if text.startswith("(") else text
     return text[:300] or type(error).__name__
