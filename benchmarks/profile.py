@@ -1,7 +1,7 @@
-"""Where the time of a request goes: samples the running daemon with py-spy and adds the samples up by part of the house.
+"""Where the time of a request goes: samples the running daemon with py-spy and adds the samples up by part.
 
-`python -m benchmarks.profile send_10 delivery`. py-spy looks at all threads from outside, C code included, and slows the
-daemon down but not its shares. It is installed from PyPI on first use, and needs the right to trace processes (root).
+`python -m benchmarks.profile send_10 delivery`. py-spy looks at all threads from outside, C code included, and slows
+the daemon down but not its shares. It is installed from PyPI on first use, and needs the right to trace processes.
 """
 
 import argparse
