@@ -65,7 +65,7 @@ CREATE TABLE key_signatures (
     signer      TEXT NOT NULL,
     signer_key  TEXT NOT NULL,
     signature   TEXT NOT NULL,
-    PRIMARY KEY (target_user, target_key, signer, signer_key)
+    PRIMARY KEY (target_user, signer, target_key, signer_key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX key_signatures_by_signer ON key_signatures (signer, signer_key);
 
