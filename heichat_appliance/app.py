@@ -20,15 +20,24 @@ from heichat_appliance.clock import Clock, SystemClock
 from heichat_appliance.config import Config, ConfigErrors, Section
 from heichat_appliance.db import database
 from heichat_appliance.db.engine import Engine
-from heichat_appliance.extension import IExtension
+from heichat_appliance.extension import IExtension, IIdentity
+from heichat_appliance.http import account as account_routes
+from heichat_appliance.http import devices as device_routes
+from heichat_appliance.http import sessions as session_routes
+from heichat_appliance.http import versions as version_routes
 from heichat_appliance.http.routing import Route
 from heichat_appliance.http.server import HTTPFactory
 from heichat_appliance.http.site import Site
 from heichat_appliance.notify import Notifier
 from heichat_appliance.protocol.pdu import Signer
 from heichat_appliance.ratelimit import RateLimiter
+from heichat_appliance.services.accounts import Accounts
+from heichat_appliance.services.login import Login
+from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.render import Renderer
+from heichat_appliance.services.sessions import Sessions
 from heichat_appliance.services.timeline import Timeline
+from heichat_appliance.services.uia import Uia
 from heichat_appliance.settings import SECTIONS
 from heichat_appliance.store import state
 
@@ -53,6 +62,7 @@ class Appliance:
         """Open the data folder and build everything; nothing listens yet. Raises DatabaseRefused, ConfigErrors."""
         server = config["server"]
         self.config = config
+        self.demo = config.demo
         self.reactor = reactor
         self.clock = clock or SystemClock()
         self.server_name: str = server.name
@@ -82,7 +92,9 @@ class Appliance:
         known, built, errors = extensions(), {}, []
         for name in self.config["plugins"].enabled:
             if name not in known:
-                errors.append(f"[plugins] enabled names {name}, which is not installed (hint: known are {', '.join(sorted(known))})")
+                errors.append(
+                    f"[plugins] enabled names {name}, which is not installed (hint: known are {', '.join(sorted(known))})"
+                )
             else:
                 built[name] = known[name].build(self.config[name], self)
         if errors:
@@ -102,14 +114,46 @@ class Appliance:
         }
 
     def _build_services(self) -> None:
+        config = self.config
+        self.identity: Any = self._identity()
+        self.accounts = Accounts(
+            self.engine, self.clock, self.server_name, config["server"].admins, reserved=("administrator",)
+        )
+        self.sessions = Sessions(
+            self.engine, self.clock, self.accounts, self.reactor, config["accounts"].access_token_lifetime
+        )
+        passwords = Passwords(
+            self.identity, self.server_name, self.limits["login_failures"], self.limits["address_failures"]
+        )
+        self.login = Login(passwords, self.accounts, self.sessions)
+        self.uia = Uia(passwords, self.accounts, self.clock)
         self.renderer = Renderer(self.engine)
         self.timeline = Timeline(self.signer, self.clock, [])
 
+    def _identity(self) -> Any:
+        found = self.providers(IIdentity)
+        if len(found) != 1:
+            raise ConfigErrors(
+                ["[plugins] enabled must name exactly one plugin that knows people (hint: ldap_identity)"]
+            )
+        return found[0]
+
     def _routes(self) -> list[Route]:
-        return []
+        server = self.config["server"]
+        return [
+            *session_routes.routes(self.login, self.sessions, self.server_name),
+            *device_routes.routes(self.sessions, self.uia),
+            *account_routes.routes(self.accounts, self.sessions),
+            *version_routes.routes(
+                self.accounts,
+                public_url=server.public_url,
+                display_name_is_free=self.config["accounts"].display_name == "free",
+                support_email=server.support_email,
+            ),
+        ]
 
     def _gates(self) -> list[Any]:
-        return []
+        return account_routes.gates(self.accounts)
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -118,6 +162,7 @@ class Appliance:
         for plugin in self.plugins.values():
             if hasattr(plugin, "start"):
                 plugin.start()
+        self.sessions.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
         for line in self.describe():
@@ -141,6 +186,7 @@ class Appliance:
         for plugin in self.plugins.values():
             if hasattr(plugin, "stop"):
                 plugin.stop()
+        await self.sessions.stop()
         await self.engine.close()
         self._lock.release()
         log.info("heiCHAT has stopped")

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from heichat_appliance.clock import Clock
-from heichat_appliance.errors import limit_exceeded
+from heichat_appliance.errors import MatrixError, limit_exceeded
 
 #: The most keys that one limiter remembers; what is full again is forgotten first.
 MAX_KEYS = 50_000
+
+
+def address_key(peer: str) -> str:
+    """What is counted as one address: of IPv6 the /64, for that is what one subscriber gets."""
+    try:
+        address = ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    if isinstance(address, IPv4Address) or address.is_loopback:
+        return str(address)
+    return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
 
 
 class RateLimiter:
@@ -44,6 +56,19 @@ class RateLimiter:
         tokens += max(0, self._clock.now_ms() - then) * self._per_ms
         if tokens < 1:
             raise limit_exceeded(int((1 - tokens) / self._per_ms) + 1)
+
+    def give_back(self, key: Hashable, cost: float = 1) -> None:
+        """Undo a `take`: for actions that only count when they fail, but must not be tried too often at once."""
+        if key in self._buckets:
+            tokens, then = self._buckets[key]
+            self._buckets[key] = (min(self._burst, tokens + cost), then)
+
+    def count(self, key: Hashable, cost: float = 1) -> None:
+        """As `take`, but never refuses: the action has happened already."""
+        try:
+            self.take(key, cost)
+        except MatrixError:
+            self._buckets[key] = (0, self._clock.now_ms())
 
     def _forget(self, now: int) -> None:
         full_again = self._burst / self._per_ms

@@ -120,6 +120,12 @@ ACCOUNTS = Section(
             "free",
             "directory: the name comes from the directory and can't be changed; free: people may change it.",
         ),
+        Option(
+            "access_token_lifetime",
+            integer(60, 30 * 86400),
+            3600,
+            "Seconds until a client that uses refresh tokens has to fetch a new access token.",
+        ),
     ),
 )
 

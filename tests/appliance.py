@@ -216,6 +216,4 @@ class Appliance:
 
 def demo_password(uni_id: str) -> str:
     """The password of an embedded demo person."""
-    from heichat_appliance.plugins.demo_directory import PASSWORDS
-
-    return PASSWORDS[uni_id]
+    return f"{uni_id}-demo"

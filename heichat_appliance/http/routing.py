@@ -157,6 +157,14 @@ class Request:
         return value
 
 
+def spec_anchor(method: str, path: str) -> str:
+    """The anchor of an operation in the client-server specification, e.g. `get_matrixclientv3devicesdeviceid`."""
+    return method.lower() + path.translate(_NO_PUNCTUATION).lower()
+
+
+_NO_PUNCTUATION = str.maketrans("", "", "/{}.")
+
+
 class _Node:
     __slots__ = ("children", "parameter", "routes")
 
@@ -175,9 +183,7 @@ class Router:
         for route in routes:
             for template in (route.path, *route.also):
                 self._add(route, template)
-                if template.startswith("/_matrix/client/v3/"):
-                    self._add(route, template.replace("/v3/", "/r0/", 1))
-                elif template.startswith("/_matrix/media/v3/"):
+                if template.startswith(("/_matrix/client/v3/", "/_matrix/media/v3/")):
                     self._add(route, template.replace("/v3/", "/r0/", 1))
 
     def _add(self, route: Route, template: str) -> None:
