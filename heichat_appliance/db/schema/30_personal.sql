@@ -51,6 +51,7 @@ CREATE TABLE to_device (
     content   TEXT NOT NULL
 ) STRICT;
 CREATE INDEX to_device_of_device ON to_device (user_id, device_id, pos);
+CREATE INDEX to_device_by_sender ON to_device (user_id, device_id, sender);
 
 -- Transaction IDs of sendToDevice, pruned after a day.
 CREATE TABLE to_device_txns (
