@@ -71,7 +71,7 @@ def usage(execute: Execute, user_id: str) -> tuple[int, int]:
 
 
 def push_rule_changes(execute: Execute, user_id: str) -> tuple[str, int] | None:
-    """A person's changes to the default push rules as JSON, and the position of the last change; None: there are none."""
+    """A person's changes to the default push rules as JSON, and the position of the last one; None without any."""
     row: tuple[str, int] | None = execute(
         "SELECT changes, pos FROM push_rules WHERE user_id = ?", (user_id,)
     ).fetchone()

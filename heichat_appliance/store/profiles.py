@@ -51,7 +51,8 @@ def display(execute: Execute, user_id: str) -> Display:
 def put(tx: Transaction, user_id: str, name: str, value: str) -> None:
     """Set a field to a value in JSON."""
     tx.execute(
-        "INSERT INTO profiles (user_id, field, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        "INSERT INTO profiles (user_id, field, value) VALUES (?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET value = excluded.value",
         (user_id, name, value),
     )
 

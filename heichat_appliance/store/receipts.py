@@ -74,12 +74,6 @@ def of_user(execute: Execute, room_id: str, user_id: str) -> list[Receipt]:
     return [Receipt._make(row) for row in rows]
 
 
-def count_of_user(execute: Execute, room_id: str, user_id: str) -> int:
-    """How many receipts a person has in a room (one for each type and thread)."""
-    row = execute("SELECT count(*) FROM receipts WHERE room_id = ? AND user_id = ?", (room_id, user_id)).fetchone()
-    return int(row[0])
-
-
 def thread_of(execute: Execute, pos: int) -> tuple[str, str | None]:
     """The thread of the event at `pos`: (root's event ID or 'main', the event in the main timeline that it relates to).
 

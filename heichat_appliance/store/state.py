@@ -196,3 +196,54 @@ def count_now(execute: Execute, room_id: str, membership: str) -> int:
         f"SELECT count(*) FROM memberships WHERE room_id = ? AND membership = ? AND {_NOW}", (room_id, membership)
     ).fetchone()
     return int(row[0])
+
+
+def has_more_joined(execute: Execute, room_id: str, number: int) -> bool:
+    """Whether more than `number` people are joined; does not count further than that."""
+    row = execute(
+        "SELECT count(*) FROM (SELECT 1 FROM memberships "
+        f"WHERE room_id = ? AND membership = 'join' AND {_NOW} LIMIT ?)",
+        (room_id, number + 1),
+    ).fetchone()
+    return bool(row[0] > number)
+
+
+def first_members_at(execute: Execute, room_id: str, memberships: tuple[str, ...], pos: int, limit: int) -> list[str]:
+    """At most `limit` user IDs that have one of `memberships` at `pos`, those of the longest standing first."""
+    marks = ", ".join("?" * len(memberships))
+    rows = execute(
+        f"SELECT user_id FROM memberships WHERE room_id = ? AND from_pos <= ? AND to_pos > ? "
+        f"AND membership IN ({marks}) ORDER BY from_pos LIMIT ?",
+        (room_id, pos, pos, *memberships, limit),
+    )
+    return [row[0] for row in rows]
+
+
+def share_room(execute: Execute, one: str, other: str) -> bool:
+    """Whether two people are joined to the same room."""
+    row = execute(
+        "SELECT EXISTS (SELECT 1 FROM memberships AS a JOIN memberships AS b ON b.room_id = a.room_id "
+        "WHERE a.user_id = ?1 AND a.membership = 'join' AND a.to_pos = 9223372036854775807 "
+        "AND b.user_id = ?2 AND b.membership = 'join' AND b.to_pos = 9223372036854775807)",
+        (one, other),
+    ).fetchone()
+    return bool(row[0])
+
+
+def stay_began(execute: Execute, user_id: str, room_id: str, joined_pos: int) -> int:
+    """Where the stay that the join interval at `joined_pos` belongs to began: changes of a profile begin no new one."""
+    row = execute(
+        "SELECT max(to_pos) FROM memberships WHERE user_id = ? AND room_id = ? AND from_pos < ? AND membership != 'join'",
+        (user_id, room_id, joined_pos),
+    ).fetchone()
+    if row[0] is not None:
+        return int(row[0])
+    first = execute(
+        "SELECT min(from_pos) FROM memberships WHERE user_id = ? AND room_id = ?", (user_id, room_id)
+    ).fetchone()
+    return int(first[0])
+
+
+def forgotten_rooms(execute: Execute, user_id: str) -> set[str]:
+    """The rooms that the person forgot."""
+    return {row[0] for row in execute("SELECT room_id FROM forgotten_rooms WHERE user_id = ?", (user_id,))}
