@@ -24,6 +24,7 @@ from heichat_appliance.extension import IExtension, IIdentity
 from heichat_appliance.http import account as account_routes
 from heichat_appliance.http import devices as device_routes
 from heichat_appliance.http import sessions as session_routes
+from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import versions as version_routes
 from heichat_appliance.http.routing import Route
 from heichat_appliance.http.server import HTTPFactory
@@ -32,12 +33,20 @@ from heichat_appliance.notify import Notifier
 from heichat_appliance.protocol.pdu import Signer
 from heichat_appliance.ratelimit import RateLimiter
 from heichat_appliance.services.accounts import Accounts
+from heichat_appliance.services.ephemeral import Typing
 from heichat_appliance.services.login import Login
 from heichat_appliance.services.passwords import Passwords
+from heichat_appliance.services.people import Standings
+from heichat_appliance.services.presence import Presence
+from heichat_appliance.services.pushrules import PushRules
 from heichat_appliance.services.render import Renderer
 from heichat_appliance.services.sessions import Sessions
+from heichat_appliance.services.sync import Sync
+from heichat_appliance.services.sync_rooms import RoomSections
 from heichat_appliance.services.timeline import Timeline
 from heichat_appliance.services.uia import Uia
+from heichat_appliance.services.unread import Unread
+from heichat_appliance.services.wakeups import Wakeups
 from heichat_appliance.settings import SECTIONS
 from heichat_appliance.store import state
 
@@ -68,6 +77,7 @@ class Appliance:
         self.server_name: str = server.name
         self.data_dir: Path = server.data_dir
         self.plugins = self._build_plugins()
+        self.identity: Any = self._identity()
         self._lock = database.FolderLock(self.data_dir)
         try:
             self.database_path, self.database_version = database.prepare(self.data_dir, self.server_name)
@@ -115,7 +125,6 @@ class Appliance:
 
     def _build_services(self) -> None:
         config = self.config
-        self.identity: Any = self._identity()
         self.accounts = Accounts(
             self.engine, self.clock, self.server_name, config["server"].admins, reserved=("administrator",)
         )
@@ -129,6 +138,24 @@ class Appliance:
         self.uia = Uia(passwords, self.accounts, self.clock)
         self.renderer = Renderer(self.engine)
         self.timeline = Timeline(self.signer, self.clock, [])
+        self.wakeups = Wakeups(self.engine, self.reactor)
+        self.typing = Typing(self.engine, self.reactor, self.wakeups)
+        self.presence = Presence(self.engine, self.clock, self.reactor, config["server"].presence)
+        self.push_rules = PushRules(self.engine)
+        self.unread = Unread(self.engine)
+        self.standings = Standings(self.engine)
+        self.room_sections = RoomSections(self.engine, self.clock, self.renderer, self.unread, self.typing)
+        self.sync = Sync(
+            self.engine, self.reactor, self.clock, self.notifier, self.room_sections, self.standings,
+            self.push_rules.content, self.presence,
+        )  # fmt: skip
+        self.notifier.listeners.append(self._forget_people)
+
+    def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
+        """What is kept in memory of these people may not be right any more."""
+        for user_id in users:
+            self.standings.forget(user_id)
+            self.unread.forget_user(user_id)
 
     def _identity(self) -> Any:
         found = self.providers(IIdentity)
@@ -141,6 +168,7 @@ class Appliance:
     def _routes(self) -> list[Route]:
         server = self.config["server"]
         return [
+            *sync_routes.routes(self.sync, self.engine),
             *session_routes.routes(self.login, self.sessions, self.server_name),
             *device_routes.routes(self.sessions, self.uia),
             *account_routes.routes(self.accounts, self.sessions),
@@ -163,6 +191,7 @@ class Appliance:
             if hasattr(plugin, "start"):
                 plugin.start()
         self.sessions.start()
+        self.presence.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
         for line in self.describe():
@@ -181,7 +210,10 @@ class Appliance:
         """Stop accepting, answer waiting syncs, finish the queue, close the database."""
         for port in self.ports:
             await maybeDeferred(port.stopListening)
-        self.notifier.wake_everybody(self.engine.position)
+        self.sync.stop()
+        self.presence.stop()
+        self.typing.stop()
+        self.wakeups.stop()
         await self.factory.shut_down()
         for plugin in self.plugins.values():
             if hasattr(plugin, "stop"):

@@ -77,6 +77,11 @@ class Response:
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
+    @classmethod
+    def of_parts(cls, parts: Sequence[bytes]) -> Response:
+        """A JSON answer made of pieces."""
+        return cls(body=parts)
+
 
 #: A handler returns this when it has answered on `request.exchange` itself (streams).
 ANSWERED = object()

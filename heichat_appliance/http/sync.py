@@ -1,0 +1,94 @@
+"""GET /sync (client-server API, "Syncing")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred
+
+from heichat_appliance.db.engine import Engine
+from heichat_appliance.errors import invalid_param, not_found
+from heichat_appliance.http.routing import Auth, Gate, Request, Response, Route
+from heichat_appliance.protocol.filters import Filter, parse_filter
+from heichat_appliance.services import tokens
+from heichat_appliance.services.render import Viewer
+from heichat_appliance.services.sync import Sync
+from heichat_appliance.services.sync_rooms import Query
+from heichat_appliance.store import account_data
+
+#: A long poll lasts at most this long, in milliseconds.
+MAX_TIMEOUT = 120_000
+MAX_FILTERS_KEPT = 2_000
+
+
+class SyncHandler:
+    """Reads the parameters of /sync."""
+
+    def __init__(self, sync: Sync, engine: Engine) -> None:
+        self._sync = sync
+        self._engine = engine
+        self._filters: dict[str, Filter] = {}
+
+    def get(self, request: Request) -> Deferred[Response]:
+        """The handler."""
+        wanted, key = self._filter(request)
+        since = request.query("since")
+        query = Query(
+            viewer=Viewer(request.user_id, request.device_id),
+            since=None,
+            filter=wanted,
+            filter_key=key,
+            full_state=request.query_bool("full_state"),
+            use_state_after=request.query_bool("use_state_after")
+            or request.query_bool("org.matrix.msc4222.use_state_after"),
+        )
+        presence = request.query_choice("set_presence", None, "online", "offline", "unavailable")
+        timeout = request.query_int("timeout", 0, 0, MAX_TIMEOUT) or 0
+        result = self._sync.answer(query, tokens.parse(since, "since") if since else None, timeout, presence)
+        request.exchange.on_disconnect = result.cancel
+        return result.addCallback(Response.of_parts)
+
+    def _filter(self, request: Request) -> tuple[Filter, str]:
+        """The filter and a text that is the same for equal filters."""
+        text = request.query("filter")
+        if not text:
+            return _NO_FILTER, ""
+        if not text.startswith("{"):
+            stored = None
+            if text.isascii() and text.isdigit() and len(text) < 18:
+                stored = account_data.get_filter(self._engine.read, request.user_id, int(text))
+            if stored is None:
+                raise not_found("filter: there is no stored filter with this ID")
+            text = stored
+        found = self._filters.get(text)
+        if found is None:
+            found = _parse(text)
+            if len(self._filters) >= MAX_FILTERS_KEPT:
+                self._filters.clear()
+            self._filters[text] = found
+        return found, text
+
+
+def _parse(text: str) -> Filter:
+    try:
+        value: Any = orjson.loads(text)
+    except ValueError:
+        raise invalid_param("filter is not valid JSON")
+    try:
+        return parse_filter(value)
+    except ValueError as error:
+        raise invalid_param(str(error))
+
+
+_NO_FILTER = Filter()
+
+
+def routes(sync: Sync, engine: Engine) -> list[Route]:
+    """The route of /sync."""
+    return [
+        Route(
+            method="GET", path="/_matrix/client/v3/sync", handler=SyncHandler(sync, engine).get, auth=Auth.USER,
+            limit="read", gates=Gate.READS, anchor="get_matrixclientv3sync",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""How a person stands: which rooms they are in, and whom they ignore. Kept in memory, forgotten when it changes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import orjson
+
+from heichat_appliance.db.engine import Engine
+from heichat_appliance.store import account_data, state
+from heichat_appliance.store.events import Execute
+
+#: People of whom it is kept.
+MAX_KEPT = 20_000
+
+
+class Standing:
+    """A person's rooms at a position: `joined` room ID to where the present stay began; `invited`, `knocking` and `left`
+    (not the forgotten ones) to the position of the member event; `changed_at`: the last change of any membership."""
+
+    __slots__ = ("_user_id", "changed_at", "ignored", "invited", "joined", "knocking", "left")
+
+    def __init__(self, execute: Execute, user_id: str, pos: int) -> None:
+        self._user_id = user_id
+        self.joined: dict[str, int] = {}
+        self.invited: dict[str, int] = {}
+        self.knocking: dict[str, int] = {}
+        self.left: dict[str, int] = {}
+        self.changed_at = 0
+        self.ignored = _ignored(account_data.get(execute, user_id, "", "m.ignored_user_list"))
+        forgotten = state.forgotten_rooms(execute, user_id)
+        blocks = _blocks_invites(account_data.get(execute, user_id, "", "m.invite_permission_config"))
+        places = {"join": self.joined, "knock": self.knocking, "leave": self.left, "ban": self.left}
+        if not blocks:
+            places["invite"] = self.invited
+        for interval in state.memberships_of_user_at(execute, user_id, pos):
+            self.changed_at = max(self.changed_at, interval.from_pos)
+            place = places.get(interval.membership)
+            if place is not None and (place is not self.left or interval.room_id not in forgotten):
+                place[interval.room_id] = interval.from_pos
+        for room_id in self.joined:
+            self.joined[room_id] = state.stay_began(execute, user_id, room_id, self.joined[room_id])
+
+    def was_in(self, execute: Execute, room_id: str, pos: int) -> bool:
+        """Whether the person had a part in a room they have left: joined, invited or knocking at `pos` or since."""
+        return any(
+            m.membership in ("join", "invite", "knock") and m.to_pos > pos
+            for m in state.membership_intervals(execute, self._user_id, room_id)
+        )
+
+
+class Standings:
+    """The standings of people who sync."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._kept: OrderedDict[str, Standing] = OrderedDict()
+
+    def at(self, user_id: str, pos: int) -> Standing:
+        """The person's standing at `pos`, the newest position."""
+        standing = self._kept.get(user_id)
+        if standing is None:
+            standing = self._kept[user_id] = Standing(self._engine.read, user_id, pos)
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return standing
+
+    def forget(self, user_id: str) -> None:
+        """Something about the person changed."""
+        self._kept.pop(user_id, None)
+
+
+def _ignored(content: str | None) -> frozenset[str]:
+    people = orjson.loads(content).get("ignored_users") if content else None
+    return frozenset(people) if isinstance(people, dict) else frozenset()
+
+
+def _blocks_invites(content: str | None) -> bool:
+    return bool(content) and orjson.loads(content or "{}").get("default_action") == "block"

@@ -1,0 +1,368 @@
+"""/sync: what a device does not know yet, or waiting until there is something.
+
+An answer covers the positions after `since` up to the newest one that is on disk; `next_batch` is that one. Whoever has
+nothing to hear waits as a small object (no stack of coroutines): registered with the notifier first, looked at second.
+Those who are woken together are answered in slices of time, so that a lecture of a thousand does not hold up the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred, succeed
+
+from heichat_appliance.clock import Clock
+from heichat_appliance.db.engine import Engine
+from heichat_appliance.notify import Notifier
+from heichat_appliance.services import device_lists
+from heichat_appliance.services.gap import Gap, Gaps
+from heichat_appliance.services.people import Standing, Standings
+from heichat_appliance.services.render import Viewer
+from heichat_appliance.services.sync_rooms import Query, RoomSections, by_room, event_json
+from heichat_appliance.services.tokens import Token
+from heichat_appliance.store import account_data, keys, state, to_device
+from heichat_appliance.store.account_data import AccountData
+
+#: Seconds of work at a stretch before others get a turn.
+SLICE = 0.01
+#: The most presence events of one answer.
+MAX_PRESENCE = 100
+
+Body = list[bytes]
+
+
+class _Waiter:
+    """A parked request."""
+
+    __slots__ = ("call", "query", "result", "sync", "to_device_since")
+
+    def __init__(self, sync: Sync, query: Query, to_device_since: int) -> None:
+        self.sync = sync
+        self.query = query
+        self.to_device_since = to_device_since
+        self.result: Deferred[Body] = Deferred(self._gone)
+        self.call: Any = None
+
+    def wake(self, position: int) -> None:
+        self.sync.woken(self)
+
+    def _gone(self, _: Deferred[Body]) -> None:
+        self.sync.release(self)
+
+
+class Sync:
+    """Answers /sync."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        reactor: Any,
+        clock: Clock,
+        notifier: Notifier,
+        rooms: RoomSections,
+        standings: Standings,
+        push_rules: Callable[[str], dict[str, Any]],
+        presence: Any,
+    ) -> None:
+        """`push_rules(user_id)`: the content of m.push_rules; `presence`: services.ephemeral.Presence."""
+        self._engine = engine
+        self._reactor = reactor
+        self._clock = clock
+        self._notifier = notifier
+        self._rooms = rooms
+        self._standings = standings
+        self._push_rules = push_rules
+        self._presence = presence
+        self._gaps = Gaps(engine)
+        self._woken: deque[_Waiter] = deque()
+        self._draining = False
+        self._stopping = False
+
+    # -- asking and waiting --------------------------------------------------------------------------------------
+
+    def answer(self, query: Query, since: Token | None, timeout_ms: int, set_presence: str | None) -> Deferred[Body]:
+        """The answer's JSON in pieces, at once if there is anything to tell, else when there is or after the time-out."""
+        self._presence.seen(query.viewer.user_id, set_presence)
+        if since is None or since.epoch != self._engine.epoch or since.position > self._engine.position:
+            query.since = None
+            self._rooms.sent_members.forget(query.viewer)
+            return self._initial(query)
+        query.since = since.position
+        acknowledged = since.position if since.to_device is None else since.to_device
+        self._acknowledge(query.viewer, acknowledged)
+        waiter = _Waiter(self, query, acknowledged)
+        if timeout_ms > 0 and not query.full_state and not self._stopping:
+            self._notifier.register(query.viewer.user_id, waiter.wake)
+            body = self._incremental(query, acknowledged)
+            if body is None:
+                waiter.call = self._reactor.callLater(timeout_ms / 1000, self._timed_out, waiter)
+                return waiter.result
+            self._notifier.unregister(query.viewer.user_id, waiter.wake)
+            return succeed(body)
+        return succeed(self._incremental(query, acknowledged) or self._empty(query))
+
+    def _acknowledge(self, viewer: Viewer, upto: int) -> None:
+        if to_device.has_acknowledged(self._engine.read, *viewer, upto):
+            done = self._engine.write(to_device.acknowledge, *viewer, upto)
+            done.addErrback(lambda _: None)  # they are deleted at the next acknowledgement
+
+    def woken(self, waiter: _Waiter) -> None:
+        """Something happened that may concern this waiter."""
+        self._woken.append(waiter)
+        if not self._draining:
+            self._draining = True
+            self._reactor.callLater(0, self._drain)
+
+    def _drain(self) -> None:
+        until = time.perf_counter() + SLICE
+        while self._woken:
+            self._look_again(self._woken.popleft())
+            if time.perf_counter() > until:
+                self._reactor.callLater(0, self._drain)
+                return
+        self._draining = False
+
+    def _look_again(self, waiter: _Waiter) -> None:
+        if waiter.call is None:
+            return  # answered or gone
+        try:
+            body = self._incremental(waiter.query, waiter.to_device_since)
+        except Exception:
+            self.release(waiter)
+            waiter.result.errback()
+            return
+        if body is None and self._stopping:
+            body = self._empty(waiter.query)
+        if body is not None:
+            self.release(waiter)
+            waiter.result.callback(body)
+
+    def _timed_out(self, waiter: _Waiter) -> None:
+        """Time is up. What came at the last moment and has not been looked at yet must not be skipped."""
+        waiter.call = None
+        self.release(waiter)
+        try:
+            body = self._incremental(waiter.query, waiter.to_device_since) or self._empty(waiter.query)
+        except Exception:
+            waiter.result.errback()
+            return
+        waiter.result.callback(body)
+
+    def release(self, waiter: _Waiter) -> None:
+        """The waiter waits no longer."""
+        self._notifier.unregister(waiter.query.viewer.user_id, waiter.wake)
+        call, waiter.call = waiter.call, None
+        if call is not None and call.active():
+            call.cancel()
+
+    def stop(self) -> None:
+        """Answer everybody who waits; nobody waits from now on."""
+        self._stopping = True
+        self._notifier.wake_everybody(self._engine.position)
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _empty(self, query: Query) -> Body:
+        upto = self._engine.position
+        return [b"{", *self._device_part(query, upto, set(), set()), self._next_batch(upto, None), b"}"]
+
+    def _next_batch(self, upto: int, to_device_upto: int | None) -> bytes:
+        return b'"next_batch":"%b"' % str(Token(upto, self._engine.epoch, to_device_upto)).encode()
+
+    def _initial(self, query: Query) -> Deferred[Body]:
+        upto = self._engine.position
+        viewer = query.viewer
+        standing = self._standings.at(viewer.user_id, upto)
+        query.ignored = standing.ignored
+        data = self._rooms.all_account_data(viewer.user_id)
+        messages, given = to_device.pending(self._engine.read, *viewer, 0, upto)
+
+        def finish(rooms: Body) -> Body:
+            return self._assemble(
+                query, upto, rooms, self._global_data(query, data.get("", []), True), messages,
+                None if given == upto else given, set(), set(), self._presence_events(query, 0, standing),
+            )  # fmt: skip
+
+        result: Deferred[Body] = Deferred()
+        self._in_slices(self._all_rooms(query, standing, data, upto), result)
+        return result.addCallback(finish)
+
+    def _in_slices(self, pieces: Iterator[bytes], result: Deferred[Body], done: Body | None = None) -> None:
+        """Collect the pieces, giving others a turn now and then."""
+        done = [] if done is None else done
+        until = time.perf_counter() + SLICE
+        try:
+            for piece in pieces:
+                done.append(piece)
+                if time.perf_counter() > until:
+                    self._reactor.callLater(0, self._in_slices, pieces, result, done)
+                    return
+        except Exception:
+            result.errback()
+            return
+        result.callback(done)
+
+    def _all_rooms(
+        self, query: Query, standing: Standing, data: dict[str, list[AccountData]], upto: int
+    ) -> Iterator[bytes]:
+        wanted = query.filter.room
+        yield b'{"join":{'
+        first = True
+        for room_id, joined_at in standing.joined.items():
+            if not wanted.includes_room(room_id):
+                continue
+            section = self._rooms.joined(query, room_id, None, upto, joined_at, data.get(room_id, ()))
+            if section is not None:
+                yield _entry(room_id, section, first)
+                first = False
+        yield b"},"
+        yield self._stripped_rooms(query, standing, 0)
+        if wanted.include_leave:
+            yield b',"leave":{'
+            sections = (
+                (room_id, self._rooms.left(query, room_id, None, pos))
+                for room_id, pos in standing.left.items()
+                if wanted.includes_room(room_id)
+            )
+            for index, (room_id, section) in enumerate(sections):
+                yield _entry(room_id, section, not index)
+            yield b"}"
+        yield b"}"
+
+    def _incremental(self, query: Query, to_device_since: int) -> Body | None:
+        """What happened after `since`; None if there is nothing to tell."""
+        since, upto = query.since or 0, self._engine.position
+        viewer = query.viewer
+        standing = self._standings.at(viewer.user_id, upto)
+        query.ignored = standing.ignored
+        gap = self._gaps.get(since, upto)
+        messages, given = to_device.pending(self._engine.read, *viewer, to_device_since, upto)
+        data = by_room(account_data.changed(self._engine.read, viewer.user_id, since, upto))
+        rooms = self._changed_rooms(query, standing, gap, data, upto)
+        global_data = self._global_data(query, data.get("", []), False)
+        presence = self._presence_events(query, since, standing)
+        changed, left = device_lists.changed_and_left(self._engine.read, viewer.user_id, since, upto)
+        if not (rooms or messages or global_data or presence or changed or left or query.full_state):
+            return None
+        return self._assemble(
+            query, upto, rooms, global_data, messages, None if given == upto else given, changed, left, presence
+        )
+
+    def _changed_rooms(
+        self, query: Query, standing: Standing, gap: Gap, data: dict[str, list[AccountData]], upto: int
+    ) -> Body:
+        wanted = query.filter.room
+        touched = gap.touched_rooms()
+        if touched is None or query.full_state:
+            candidates = set(standing.joined)
+        else:
+            candidates = touched & standing.joined.keys()
+            candidates |= set(self._rooms.typing.changed_since(gap.after)) & standing.joined.keys()
+            candidates |= data.keys() & standing.joined.keys()
+        joined: Body = []
+        for room_id in candidates:
+            if wanted.includes_room(room_id):
+                section = self._rooms.joined(
+                    query, room_id, gap, upto, standing.joined[room_id], data.get(room_id, ())
+                )
+                if section is not None:
+                    joined.append(_entry(room_id, section, not joined))
+        other = self._other_rooms(query, standing, gap)
+        if not joined and not other:
+            return []
+        return [b'{"join":{', *joined, b"}", *other, b"}"]
+
+    def _other_rooms(self, query: Query, standing: Standing, gap: Gap) -> Body:
+        if standing.changed_at <= gap.after:
+            return []
+        left: Body = []
+        for room_id, pos in standing.left.items():
+            if pos > gap.after and query.filter.room.includes_room(room_id):
+                if standing.was_in(self._engine.read, room_id, gap.after) or query.filter.room.include_leave:
+                    left.append(_entry(room_id, self._rooms.left(query, room_id, gap, pos), not left))
+        stripped = self._stripped_rooms(query, standing, gap.after)
+        if not left and stripped == _NO_STRIPPED:
+            return []
+        return [b",", stripped, b',"leave":{', *left, b"}"]
+
+    def _stripped_rooms(self, query: Query, standing: Standing, after: int) -> bytes:
+        parts = []
+        for name, kind, rooms in (
+            (b"invite", "invite_state", standing.invited),
+            (b"knock", "knock_state", standing.knocking),
+        ):
+            entries: Body = []
+            for room_id, pos in rooms.items():
+                if pos > after and query.filter.room.includes_room(room_id):
+                    member = self._rooms.membership_event(pos)
+                    if member is not None and member.sender not in query.ignored:
+                        section = self._rooms.stripped(room_id, member, kind)
+                        entries.append(_entry(room_id, [section], not entries))
+            parts.append(b'"%b":{%b}' % (name, b"".join(entries)))
+        return b",".join(parts)
+
+    def _global_data(self, query: Query, rows: Sequence[AccountData], initial: bool) -> list[bytes]:
+        wanted = query.filter.account_data
+        result = [event_json(row) for row in rows if wanted.matches(row.type, None)]
+        if wanted.matches("m.push_rules", None):
+            stored = account_data.push_rule_changes(self._engine.read, query.viewer.user_id)
+            if initial or (stored is not None and stored[1] > (query.since or 0)):
+                rules = self._push_rules(query.viewer.user_id)
+                result.append(b'{"type":"m.push_rules","content":%b}' % orjson.dumps(rules))
+        return result
+
+    def _presence_events(self, query: Query, since: int, standing: Standing) -> list[dict[str, Any]]:
+        """What changed after `since` (0: who is there) among people who share a room; at most MAX_PRESENCE."""
+        wanted = query.filter.presence
+        if not wanted.matches("m.presence", None) or not standing.joined:
+            return []
+        me, result = query.viewer.user_id, []
+        for _, user_id in self._presence.changed_since(since):
+            if user_id in query.ignored or not wanted.matches("m.presence", user_id):
+                continue
+            if user_id == me or state.share_room(self._engine.read, me, user_id):
+                result.append(self._presence.event(user_id))
+                if len(result) == MAX_PRESENCE:
+                    break
+        return result
+
+    def _assemble(
+        self,
+        query: Query,
+        upto: int,
+        rooms: Body,
+        global_data: list[bytes],
+        messages: list[dict[str, Any]],
+        to_device_upto: int | None,
+        changed: set[str],
+        left: set[str],
+        presence: list[dict[str, Any]],
+    ) -> Body:
+        body: Body = [b"{"]
+        if rooms:
+            body += [b'"rooms":', *rooms, b","]
+        if global_data:
+            body += [b'"account_data":{"events":[', b",".join(global_data), b"]},"]
+        if messages:
+            body += [b'"to_device":', orjson.dumps({"events": messages}), b","]
+        if presence:
+            body += [b'"presence":', orjson.dumps({"events": presence}), b","]
+        return [*body, *self._device_part(query, upto, changed, left), self._next_batch(upto, to_device_upto), b"}"]
+
+    def _device_part(self, query: Query, upto: int, changed: set[str], left: set[str]) -> Body:
+        counts, unused = keys.counts(self._engine.read, *query.viewer)
+        part = {"device_one_time_keys_count": counts, "device_unused_fallback_key_types": unused}
+        if changed or left:
+            part["device_lists"] = {"changed": sorted(changed), "left": sorted(left)}  # type: ignore[assignment]
+        return [orjson.dumps(part)[1:-1], b","]
+
+
+_NO_STRIPPED = b'"invite":{},"knock":{}'
+
+
+def _entry(room_id: str, section: Sequence[bytes], first: bool) -> bytes:
+    return b"".join((b"" if first else b",", orjson.dumps(room_id), b":", *section))

@@ -1,0 +1,416 @@
+"""The room sections of a /sync answer, as bytes.
+
+Source: client-server API "Syncing", and the description of `GET /sync`. A section is made for one person, but what does
+not depend on the person (the timeline of a gap) is made once and shared (`Gap.shared`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from heichat_appliance.clock import Clock
+from heichat_appliance.db.engine import Engine
+from heichat_appliance.protocol import fieldpaths
+from heichat_appliance.protocol.filters import Filter, RoomEventFilter
+from heichat_appliance.protocol.visibility import is_visible
+from heichat_appliance.services import visibility
+from heichat_appliance.services.ephemeral import Typing
+from heichat_appliance.services.gap import Gap, last_events
+from heichat_appliance.services.render import Renderer, Viewer
+from heichat_appliance.services.tokens import Token
+from heichat_appliance.services.unread import MAIN, ZERO, Unread
+from heichat_appliance.store import account_data, events, receipts, state
+from heichat_appliance.store.account_data import AccountData
+from heichat_appliance.store.events import StoredEvent
+from heichat_appliance.store.receipts import Receipt
+
+#: Events of a timeline when the filter names no limit, and the most it may ask for.
+DEFAULT_LIMIT = 10
+MAX_LIMIT = 100
+#: With a filter, so many times the limit are looked through.
+FILTER_REACH = 10
+#: What invited people and people who knock are shown of a room (spec "Stripped state").
+STRIPPED = (
+    "m.room.create",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.encryption",
+)
+HEROES = 5
+
+
+@dataclass(slots=True)
+class Query:
+    """What a person asks of /sync. `since`: position, None for an initial sync; `filter_key`: equal for equal filters."""
+
+    viewer: Viewer
+    since: int | None
+    filter: Filter
+    filter_key: str
+    full_state: bool = False
+    use_state_after: bool = False
+    ignored: frozenset[str] = frozenset()
+
+
+class SentMembers:
+    """Which member events a device already has, for lazy loading: room, member, and the position of the answer that
+    carried it. A device has what came with an answer whose token, or a later one, it uses as `since`."""
+
+    MAX_DEVICES = 20_000
+    MAX_MEMBERS = 5_000
+
+    def __init__(self) -> None:
+        self._devices: dict[Viewer, dict[tuple[str, str], int]] = {}
+
+    def has(self, query: Query, room_id: str, member: str) -> bool:
+        """Whether the device has the member's event."""
+        sent = self._devices.get(query.viewer, {}).get((room_id, member))
+        return sent is not None and query.since is not None and sent <= query.since
+
+    def note(self, viewer: Viewer, room_id: str, members: Iterable[str], upto: int) -> None:
+        """The answer whose token has the position `upto` carries these member events."""
+        sent = self._devices.setdefault(viewer, {})
+        for member in members:
+            sent.setdefault((room_id, member), upto)
+        if len(sent) > self.MAX_MEMBERS:
+            del self._devices[viewer]
+        elif len(self._devices) > self.MAX_DEVICES:
+            self._devices.pop(next(iter(self._devices)))
+
+    def forget(self, viewer: Viewer) -> None:
+        """The device begins anew."""
+        self._devices.pop(viewer, None)
+
+
+class RoomSections:
+    """Makes the sections of joined, left, invited and knocked rooms."""
+
+    def __init__(
+        self, engine: Engine, clock: Clock, renderer: Renderer, unread: Unread, typing: Typing, bundles: Any = None
+    ) -> None:
+        """`typing`: services.ephemeral.Typing; `bundles`: gives `unsigned."m.relations"` of events, if there is such."""
+        self._engine = engine
+        self._clock = clock
+        self._renderer = renderer
+        self._unread = unread
+        self.typing = typing
+        self._bundles = bundles
+        self.sent_members = SentMembers()
+
+    # -- joined rooms --------------------------------------------------------------------------------------------
+
+    def joined(self, query: Query, room_id: str, gap: Gap | None, upto: int, joined_at: int,
+               room_account_data: Sequence[AccountData]) -> list[bytes] | None:  # fmt: skip
+        """The section of a room the person has joined, None if there is nothing to tell.
+
+        `gap` is None, or begins before `joined_at`, when the room is new to the device: then it is told whole.
+        """
+        new = gap is None or query.full_state and not query.since or gap.after < joined_at
+        found, limited = self._tail(query, room_id, None if new else gap, upto)
+        ephemeral, own_receipt = self._ephemeral(query, room_id, None if new else gap, upto)
+        extra = self._account_data(query, room_account_data)
+        if not new and not (found or limited or ephemeral or extra or own_receipt or query.full_state):
+            return None
+        timeline = self._timeline(query, room_id, None if new else gap, found, limited, upto)
+        changed = self._state(query, room_id, None if new else gap, found, limited, upto)
+        return [
+            b'{"timeline":', *timeline,
+            b',"state_after":{"events":[' if query.use_state_after else b',"state":{"events":[', changed, b"]}",
+            b',"ephemeral":{"events":[', b",".join(ephemeral), b']},"account_data":{"events":[', b",".join(extra), b"]}",
+            self._summary(query, room_id, None if new else gap, found, limited, upto),
+            self._counts(query, room_id, found if not limited and not new else None, upto, own_receipt),
+            b"}",
+        ]  # fmt: skip
+
+    def _tail(
+        self, query: Query, room_id: str, gap: Gap | None, upto: int
+    ) -> tuple[list[StoredEvent], bool]:
+        """The last events of a room that the person may see and the filter wants, and whether there are more.
+
+        Without a gap the whole history counts. In a gap the person was joined throughout, so everything is visible.
+        """
+        wanted = query.filter.room.timeline
+        limit = min(wanted.limit or DEFAULT_LIMIT, MAX_LIMIT)
+        reach = limit if wanted.is_default else limit * FILTER_REACH
+        if gap is not None:
+            found, limited = gap.events(room_id, reach)
+        else:
+            found, limited = self._visible_tail(query, room_id, upto, reach)
+        if not wanted.is_default:
+            kept = [event for event in found if _matches(wanted, event)]
+            found, limited = kept[-limit:], limited or len(kept) > limit
+        return found, limited
+
+    def _visible_tail(
+        self, query: Query, room_id: str, upto: int, limit: int
+    ) -> tuple[list[StoredEvent], bool]:
+        found, more = last_events(self._engine, room_id, 0, upto, limit)
+        ranges = visibility.ranges(self._engine.read, query.viewer.user_id, room_id)
+        kept = [event for event in found if is_visible(ranges, event.pos)]
+        return kept, more or len(kept) < len(found)
+
+    def _timeline(self, query: Query, room_id: str, gap: Gap | None, found: list[StoredEvent], limited: bool,
+                  upto: int) -> list[bytes]:  # fmt: skip
+        start = found[0].pos - 1 if found else upto
+        head = b'{"limited":%b,"prev_batch":"%b","events":[' % (
+            b"true" if limited else b"false",
+            str(Token(start, self._engine.epoch)).encode(),
+        )
+        if gap is None or self._is_personal(query, found):
+            return [head, b",".join(self._render_all(query, room_id, found)), b"]}"]
+        key = (room_id, "timeline", query.filter_key, len(found), limited)
+        body = gap.shared.get(key)
+        if body is None:
+            body = gap.shared[key] = b",".join(self._render_all(query, room_id, found))
+        return [head, body, b"]}"]
+
+    def _is_personal(self, query: Query, found: list[StoredEvent]) -> bool:
+        """Whether the person's JSON of the events differs from other members'."""
+        if self._bundles is not None and self._bundles.has_any(found):
+            return True
+        return any(
+            (event.txn_id is not None and event.sender == query.viewer.user_id) or event.sender in query.ignored
+            for event in found
+        )
+
+    def _render_all(self, query: Query, room_id: str, found: list[StoredEvent]) -> list[bytes]:
+        """The JSON of timeline events, filtered. In the timeline of a joined room the person is joined at each event
+        except for those before the join."""
+        now = self._clock.now_ms()
+        kept = [event for event in found if event.state_key is not None or event.sender not in query.ignored]
+        relations = self._bundles.of(kept, query.viewer.user_id, query.ignored) if self._bundles and kept else {}
+        first = kept[0].pos if kept else 0
+        memberships = None
+        if kept and state.membership_at(self._engine.read, query.viewer.user_id, room_id, first) != "join":
+            memberships = state.membership_intervals(self._engine.read, query.viewer.user_id, room_id)
+        result = []
+        for event in kept:
+            membership = "join" if memberships is None else _membership_at(memberships, event.pos)
+            json = self._renderer.render(
+                event, now, viewer=query.viewer, membership=membership, with_room_id=False,
+                relations=relations.get(event.event_id),
+            )  # fmt: skip
+            result.append(self._pick_fields(query, json))
+        return result
+
+    def _pick_fields(self, query: Query, json: bytes) -> bytes:
+        if query.filter.event_fields is None:
+            return json
+        return orjson.dumps(fieldpaths.select(orjson.loads(json), query.filter.event_fields))
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def _state(self, query: Query, room_id: str, gap: Gap | None, found: list[StoredEvent], limited: bool,
+               upto: int) -> bytes:  # fmt: skip
+        wanted = query.filter.room.state
+        lazy = wanted.lazy_load_members
+        filtered = not query.filter.room.timeline.is_default
+        at = upto if query.use_state_after or filtered or not found else found[0].pos - 1
+        needed: set[str] = set()
+        if lazy:
+            needed = {event.sender for event in found} - query.ignored
+        if gap is None or query.full_state:
+            rows = self._full_state(query, room_id, at, lazy)
+            if lazy:
+                needed |= {query.viewer.user_id, *self._heroes(query.viewer.user_id, room_id, upto)}
+        elif limited or filtered or (query.use_state_after and any(event.state_key is not None for event in found)):
+            rows = state.changes(self._engine.read, room_id, gap.after, at)
+        else:
+            rows = []
+        if lazy:
+            rows = [*rows, *self._members(query, room_id, needed, rows, at)]
+            self.sent_members.note(query.viewer, room_id, _members_in(rows, found), upto)
+        if not query.use_state_after:
+            in_timeline = {event.pos for event in found}
+            rows = [row for row in rows if row.pos not in in_timeline]
+        now = self._clock.now_ms()
+        return b",".join(
+            self._pick_fields(
+                query, self._renderer.render(row, now, viewer=query.viewer, with_room_id=False)
+            )
+            for row in rows
+            if _matches(wanted, row)
+        )
+
+    def _full_state(self, query: Query, room_id: str, at: int, lazy: bool) -> list[StoredEvent]:
+        read = state.all_but_members_at if lazy else state.all_at
+        return read(self._engine.read, room_id, at)
+
+    def _members(self, query: Query, room_id: str, needed: set[str], rows: list[StoredEvent],
+                 at: int) -> list[StoredEvent]:  # fmt: skip
+        """The member events of `needed` people that the device lacks."""
+        present = {row.state_key for row in rows if row.type == "m.room.member"}
+        redundant = query.filter.room.state.include_redundant_members or query.full_state
+        missing = [
+            member
+            for member in sorted(needed - present)
+            if redundant or not self.sent_members.has(query, room_id, member)
+        ]
+        members = (state.at(self._engine.read, room_id, "m.room.member", member, at) for member in missing)
+        return [member for member in members if member is not None]
+
+    # -- summary, counts -----------------------------------------------------------------------------------------
+
+    def _summary(self, query: Query, room_id: str, gap: Gap | None, found: list[StoredEvent], limited: bool,
+                 upto: int) -> bytes:  # fmt: skip
+        if not query.filter.room.state.lazy_load_members:
+            return b""
+        if gap is not None and not limited and not any(event.type == "m.room.member" for event in found):
+            return b""
+        read = self._engine.read
+        summary: dict[str, Any] = {
+            "m.joined_member_count": state.count_now(read, room_id, "join"),
+            "m.invited_member_count": state.count_now(read, room_id, "invite"),
+        }
+        if not self._has_name(room_id, upto):
+            summary["m.heroes"] = self._heroes(query.viewer.user_id, room_id, upto)
+        return b',"summary":' + orjson.dumps(summary)
+
+    def _has_name(self, room_id: str, upto: int) -> bool:
+        for type, key in (("m.room.name", "name"), ("m.room.canonical_alias", "alias")):
+            event = state.at(self._engine.read, room_id, type, "", upto)
+            if event is not None and orjson.loads(event.pdu)["content"].get(key):
+                return True
+        return False
+
+    def _heroes(self, user_id: str, room_id: str, upto: int) -> list[str]:
+        """At most five members other than the person: joined or invited ones, else those who left."""
+        if self._has_name(room_id, upto):
+            return []
+        present = state.first_members_at(self._engine.read, room_id, ("join", "invite"), upto, HEROES + 1)
+        heroes = [member for member in present if member != user_id]
+        if not heroes:
+            gone = state.first_members_at(self._engine.read, room_id, ("leave", "ban"), upto, HEROES + 1)
+            heroes = [member for member in gone if member != user_id]
+        return heroes[:HEROES]
+
+    def _counts(self, query: Query, room_id: str, fresh: list[StoredEvent] | None, upto: int, moved: bool) -> bytes:
+        def at_hand(after: int) -> list[StoredEvent] | None:
+            return fresh if fresh is not None and query.since is not None and after == query.since else None
+
+        counts = self._unread.counts(query.viewer.user_id, room_id, upto, at_hand, moved)
+        if not query.filter.room.timeline.unread_thread_notifications:
+            notify = sum(count.notify for count in counts.values())
+            highlight = sum(count.highlight for count in counts.values())
+            return b',"unread_notifications":{"notification_count":%d,"highlight_count":%d}' % (notify, highlight)
+        main = counts.get(MAIN, ZERO)
+        threads = {
+            thread: {"notification_count": count.notify, "highlight_count": count.highlight}
+            for thread, count in counts.items()
+            if thread != MAIN
+        }
+        return b',"unread_notifications":{"notification_count":%d,"highlight_count":%d}%b' % (
+            main.notify,
+            main.highlight,
+            b',"unread_thread_notifications":' + orjson.dumps(threads) if threads else b"",
+        )
+
+    # -- ephemeral and account data ------------------------------------------------------------------------------
+
+    def _ephemeral(self, query: Query, room_id: str, gap: Gap | None, upto: int) -> tuple[list[bytes], bool]:
+        """The ephemeral events of a room, and whether the person's own receipts are among what changed."""
+        wanted = query.filter.room.ephemeral
+        if gap is None:
+            changed: Sequence[Receipt] = receipts.in_room(self._engine.read, room_id, upto)
+        else:
+            changed = gap.receipts(room_id)
+        me = query.viewer.user_id
+        own = any(receipt.user_id == me for receipt in changed)
+        result = []
+        visible = [r for r in changed if r.user_id not in query.ignored and (r.type == receipts.READ or r.user_id == me)]
+        if visible and wanted.includes_room(room_id) and wanted.events.matches("m.receipt", None):
+            result.append(b'{"type":"m.receipt","content":%b}' % orjson.dumps(_receipt_content(visible)))
+        since, (pos, people) = 0 if gap is None else gap.after, self.typing.in_room(room_id)
+        if pos > since and (people or gap is not None) and wanted.includes_room(room_id):
+            typing = [person for person in people if person not in query.ignored]
+            if wanted.events.matches("m.typing", None):
+                result.append(b'{"type":"m.typing","content":{"user_ids":%b}}' % orjson.dumps(typing))
+        return result, own
+
+    @staticmethod
+    def _account_data(query: Query, rows: Sequence[AccountData]) -> list[bytes]:
+        wanted = query.filter.room.account_data
+        return [event_json(row) for row in rows if wanted.matches(row.type, None, {}, row.room_id)]
+
+    # -- other rooms ---------------------------------------------------------------------------------------------
+
+    def left(self, query: Query, room_id: str, gap: Gap | None, left_at: int) -> list[bytes]:
+        """The section of a room the person has left: what they could still see, up to the leaving at `left_at`."""
+        after = 0 if gap is None else gap.after
+        kept, limited = self._tail(query, room_id, None, left_at)
+        limited = limited and not any(event.pos <= after for event in kept)
+        kept = [event for event in kept if event.pos > after]
+        timeline = self._timeline(query, room_id, None, kept, limited, left_at)
+        was_member = any(
+            m.membership == "join" and m.to_pos > after
+            for m in state.membership_intervals(self._engine.read, query.viewer.user_id, room_id)
+        )
+        changed = b""
+        if was_member:
+            changed = self._state(query, room_id, gap, kept, limited, left_at)
+        name = b"state_after" if query.use_state_after else b"state"
+        return [b'{"timeline":', *timeline, b',"', name, b'":{"events":[', changed, b"]}}"]
+
+    def stripped(self, room_id: str, member: StoredEvent, kind: str) -> bytes:
+        """The section of an invitation (`kind` invite_state) or a knock (knock_state)."""
+        rows = [state.at(self._engine.read, room_id, type, "", member.pos) for type in STRIPPED]
+        rows.append(state.at(self._engine.read, room_id, "m.room.member", member.sender, member.pos))
+        shown = [self._renderer.stripped(row) for row in rows if row is not None and row.pos != member.pos]
+        own = {**self._renderer.stripped(member), "event_id": member.event_id, "origin_server_ts": member.ts}
+        return orjson.dumps({kind: {"events": [*shown, own]}})
+
+    def membership_event(self, pos: int) -> StoredEvent | None:
+        """The member event at a position."""
+        return events.by_position(self._engine.read, pos)
+
+    def all_account_data(self, user_id: str) -> dict[str, list[AccountData]]:
+        """All of a person's account data by room ('' is the global one)."""
+        return by_room(account_data.all(self._engine.read, user_id))
+
+
+def by_room(rows: Iterable[AccountData]) -> dict[str, list[AccountData]]:
+    """Account data by room."""
+    result: dict[str, list[AccountData]] = {}
+    for row in rows:
+        result.setdefault(row.room_id, []).append(row)
+    return result
+
+
+def event_json(row: AccountData) -> bytes:
+    """An account data event."""
+    return b'{"type":%b,"content":%b}' % (orjson.dumps(row.type), row.content.encode())
+
+
+def _receipt_content(found: Sequence[Receipt]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for receipt in found:
+        data: dict[str, Any] = {"ts": receipt.ts}
+        if receipt.thread_id:
+            data["thread_id"] = receipt.thread_id
+        content.setdefault(receipt.event_id, {}).setdefault(receipt.type, {})[receipt.user_id] = data
+    return content
+
+
+def _matches(wanted: RoomEventFilter, event: StoredEvent) -> bool:
+    if wanted.is_default:
+        return True
+    return wanted.matches(event.type, event.sender, orjson.loads(event.pdu)["content"], event.room_id)
+
+
+def _membership_at(intervals: Iterable[state.Membership], pos: int) -> str:
+    return next((m.membership for m in intervals if m.from_pos <= pos < m.to_pos), "leave")
+
+
+def _members_in(rows: Iterable[StoredEvent], found: Iterable[StoredEvent]) -> list[str]:
+    return [
+        event.state_key
+        for event in (*rows, *found)
+        if event.type == "m.room.member" and event.state_key is not None
+    ]

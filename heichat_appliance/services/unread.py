@@ -1,0 +1,191 @@
+"""Unread counts: how many events since a person's read receipt their push rules notify of, in all and per thread.
+
+Counts live in memory and move forward with the events that a sync looks at; nothing is written when a message is sent, so a
+message in a room of a thousand costs no thousand rows. A count that is not in memory is made from the events after the
+receipt.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import orjson
+
+from heichat_appliance.db.engine import Engine
+from heichat_appliance.protocol import pdu, pushrules, relations
+from heichat_appliance.protocol.powerlevels import PowerLevels
+from heichat_appliance.protocol.pusheval import Actions, Evaluator, Outcome, PushEvent
+from heichat_appliance.protocol.roomversions import ROOM_VERSIONS
+from heichat_appliance.store import account_data, events, receipts, state
+from heichat_appliance.store.events import StoredEvent
+
+#: Events after the receipt that are looked at; more unread ones than that are not told apart.
+MAX_LOOKED_AT = 1_000
+MAX_COUNTS = 100_000
+MAX_OUTCOMES = 2_000
+#: What is in no thread.
+MAIN = "main"
+
+
+class Count(NamedTuple):
+    """Events that notify, and those among them that highlight."""
+
+    notify: int
+    highlight: int
+
+
+ZERO = Count(0, 0)
+
+
+class _Counter:
+    """The counts of a person in a room up to position `upto`; `by_thread[MAIN]` is what is in no thread."""
+
+    __slots__ = ("by_thread", "marks", "upto")
+
+    def __init__(self, upto: int, marks: dict[str, int]) -> None:
+        self.upto = upto
+        #: position of the read receipt, by thread ('' is for all threads)
+        self.marks = marks
+        self.by_thread: dict[str, Count] = {}
+
+    def is_read(self, pos: int, thread: str) -> bool:
+        return pos <= max(self.marks.get("", 0), self.marks.get(thread, 0))
+
+    def add(self, thread: str, actions: Actions) -> None:
+        old = self.by_thread.get(thread, ZERO)
+        self.by_thread[thread] = Count(old.notify + actions.notify, old.highlight + actions.highlight)
+
+
+class Unread:
+    """Counts for sync; `forget_user` is told whose push rules may have changed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._counters: OrderedDict[tuple[str, str], _Counter] = OrderedDict()
+        self._evaluators: dict[str, Evaluator] = {}
+        self._of_user: dict[str, tuple[str, Evaluator]] = {}
+        self._push_events: OrderedDict[str, tuple[PushEvent, str]] = OrderedDict()
+        self._outcomes: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+
+    # -- rules ---------------------------------------------------------------------------------------------------
+
+    def forget_user(self, user_id: str) -> None:
+        """The person's push rules may have changed."""
+        self._of_user.pop(user_id, None)
+
+    def rules(self, user_id: str) -> tuple[str, Evaluator]:
+        """The person's compiled push rules and a fingerprint of them; people with the same changes share one."""
+        found = self._of_user.get(user_id)
+        if found is None:
+            stored = account_data.push_rule_changes(self._engine.read, user_id)
+            changes = stored[0] if stored else "{}"
+            evaluator = self._evaluators.get(changes)
+            if evaluator is None:
+                if len(self._evaluators) > 10_000:
+                    self._evaluators.clear()
+                evaluator = self._evaluators[changes] = Evaluator(pushrules.merge(orjson.loads(changes)))
+            if len(self._of_user) > 50_000:
+                self._of_user.clear()
+            found = self._of_user[user_id] = (changes, evaluator)
+        return found
+
+    def actions(self, user_id: str, event: StoredEvent) -> tuple[Actions, str]:
+        """What the person's rules do about an event of somebody else, and the thread that the event is in."""
+        fingerprint, evaluator = self.rules(user_id)
+        push_event, thread = self._push_event(event)
+        key = (event.event_id, fingerprint)
+        outcome = self._outcomes.get(key)
+        if outcome is None:
+            outcome = self._outcomes[key] = evaluator.outcome(push_event)
+            if len(self._outcomes) > MAX_OUTCOMES:
+                self._outcomes.popitem(last=False)
+        if outcome.is_same_for_all:
+            return outcome.otherwise, thread
+        return outcome.for_user(user_id, None), thread
+
+    def _push_event(self, event: StoredEvent) -> tuple[PushEvent, str]:
+        found = self._push_events.get(event.event_id)
+        if found is None:
+            found = self._push_events[event.event_id] = self._make_push_event(event)
+            if len(self._push_events) > MAX_OUTCOMES:
+                self._push_events.popitem(last=False)
+        return found
+
+    def _make_push_event(self, event: StoredEvent) -> tuple[PushEvent, str]:
+        read = self._engine.read
+        content = orjson.loads(event.pdu)["content"]
+        push_event = PushEvent(
+            type=event.type, sender=event.sender, room_id=event.room_id, content=content, state_key=event.state_key,
+            event_id=event.event_id, member_count=state.count_now(read, event.room_id, "join"),
+            power_levels=self._power_levels(event),
+        )  # fmt: skip
+        relation = relations.relation_of(content)
+        thread = relation[1] if relation is not None and relation[0] == "m.thread" else MAIN
+        if relation is not None and thread == MAIN:
+            thread = receipts.thread_of(read, event.pos)[0]
+        return push_event, thread
+
+    def _power_levels(self, event: StoredEvent) -> PowerLevels:
+        read = self._engine.read
+        version = ROOM_VERSIONS[state.room_version(read, event.room_id) or ""]
+        rows = [state.at(read, event.room_id, type, "", event.pos) for type in ("m.room.create", "m.room.power_levels")]
+        create, levels = (row and pdu.load(version, row.event_id, row.pdu, row.room_id) for row in rows)
+        assert create is not None
+        return PowerLevels(version, create, levels)
+
+    # -- counts --------------------------------------------------------------------------------------------------
+
+    def counts(self, user_id: str, room_id: str, upto: int, fresh: Callable[[int], Iterable[StoredEvent]] | None = None,
+               receipts_moved: bool = False) -> dict[str, Count]:  # fmt: skip
+        """The counts at `upto` by thread (MAIN: in no thread).
+
+        `fresh(after)` gives the room's events at after < pos <= upto where the caller has them at hand; `receipts_moved`:
+        the person's own receipts in the room have changed since the last call.
+        """
+        key = (user_id, room_id)
+        counter = self._counters.get(key)
+        if counter is None or receipts_moved or counter.upto > upto:
+            counter = self._counters[key] = self._from_receipt(user_id, room_id, upto)
+            if len(self._counters) > MAX_COUNTS:
+                self._counters.popitem(last=False)
+        elif counter.upto < upto:
+            found = fresh(counter.upto) if fresh is not None else None
+            if found is None:
+                found = events.in_room(self._engine.read, room_id, counter.upto, upto, MAX_LOOKED_AT)
+            self._count(counter, user_id, found)
+            counter.upto = upto
+        return counter.by_thread
+
+    def _from_receipt(self, user_id: str, room_id: str, upto: int) -> _Counter:
+        read = self._engine.read
+        marks: dict[str, int] = {}
+        for receipt in receipts.of_user(read, room_id, user_id):
+            marks[receipt.thread_id] = max(marks.get(receipt.thread_id, 0), receipt.event_pos)
+        membership = state.membership_now(read, user_id, room_id)
+        if membership is not None and membership.membership == "join":
+            marks[""] = max(marks.get("", 0), self._joined_at(user_id, room_id))
+        counter = _Counter(upto, marks)
+        after = marks.get("", 0)
+        newest = events.in_room(read, room_id, after, upto, MAX_LOOKED_AT, backwards=True)
+        self._count(counter, user_id, reversed(newest))
+        return counter
+
+    def _joined_at(self, user_id: str, room_id: str) -> int:
+        """Where the person's present stay in the room began (changes of their profile do not begin a new one)."""
+        start = 0
+        for interval in state.membership_intervals(self._engine.read, user_id, room_id):
+            if interval.membership != "join":
+                start = interval.to_pos
+            elif not start:
+                start = interval.from_pos
+        return start
+
+    def _count(self, counter: _Counter, user_id: str, found: Iterable[StoredEvent]) -> None:
+        for event in found:
+            if event.sender == user_id or event.redacted_by is not None or event.pos <= counter.marks.get("", 0):
+                continue
+            actions, thread = self.actions(user_id, event)
+            if (actions.notify or actions.highlight) and not counter.is_read(event.pos, thread):
+                counter.add(thread, actions)
