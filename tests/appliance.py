@@ -21,6 +21,21 @@ SERVER_NAME = "chat.test"
 CLIENT = "/_matrix/client/v3"
 
 
+class ManualClock:
+    """A clock that stands until the test moves it; `now` is in milliseconds."""
+
+    def __init__(self, now: int = 1_800_000_000_000) -> None:
+        self.now = now
+
+    def now_ms(self) -> int:
+        """See clock.Clock."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += int(seconds * 1000)
+
+
 def q(value: str) -> str:
     """A path segment, percent-encoded."""
     return quote(value, safe="")
