@@ -58,3 +58,23 @@ class IIdentity(Interface):
 
     def stop():
         """Called once at the end; calls under way fail with `DirectoryUnavailable`. Never waits for a server."""
+
+
+class IEventPolicy(Interface):
+    """What may happen in rooms. Asked inside the write that makes an event, so it must be quick and do no I/O."""
+
+    def check_event(draft):
+        """Raise `errors.MatrixError` if this event (a `services.timeline.Draft`) may not be. It is asked about every
+        event of every room, whichever way it comes. Any other exception denies the event, too."""
+
+
+class IRoomPolicy(Interface):
+    """What rooms this server has."""
+
+    def check_publish(user_id, room_id):
+        """Raise `errors.MatrixError` if this person may not publish this room (None: a new one) to the room directory.
+        What may not be published is not listed either."""
+
+    def preset_content(type, content):
+        """What becomes of a state event that a preset brings along or that is said beside a preset: its content, or a
+        stricter one. For what clients say out of habit; `check_event` still decides about the result."""

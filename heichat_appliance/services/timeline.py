@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.logger import Logger
+
 from heichat_appliance.clock import Clock
 from heichat_appliance.db.engine import Transaction
 from heichat_appliance.errors import MatrixError, bad_json, forbidden, not_found
@@ -22,8 +24,24 @@ from heichat_appliance.protocol.roomversions import ROOM_VERSIONS, RoomVersion
 from heichat_appliance.store import events, state
 from heichat_appliance.store.events import StoredEvent
 
+log = Logger()
+
 #: Rooms whose view is kept in memory.
 MAX_VIEWS = 2_000
+#: What a redaction would make of these is worse than what they say: no version, anybody's servers, no encryption.
+NEVER_REDACTED = frozenset(("m.room.create", "m.room.server_acl", "m.room.encryption"))
+
+
+class NotAllowed(MatrixError):
+    """403 M_FORBIDDEN by the authorisation rules (not by a policy): the room does not let this person do this."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(403, "M_FORBIDDEN", message)
+
+
+def not_in_room() -> NotAllowed:
+    """The error for who is not joined; the same for rooms that do not exist."""
+    return NotAllowed("you are not in this room / Sie sind nicht in diesem Raum")
 
 
 class RoomView:
@@ -122,6 +140,16 @@ class Timeline:
             raise not_found("there is no such room / diesen Raum gibt es nicht")
         return self._keep(RoomView(tx.execute, room_id, ROOM_VERSIONS[version], last))
 
+    def member_view(self, tx: Transaction, room_id: str, user_id: str) -> RoomView:
+        """The writer's view of a room for somebody who is joined; 403 M_FORBIDDEN for others and for unknown rooms."""
+        try:
+            view = self.view(tx, room_id)
+        except MatrixError:
+            raise not_in_room() from None
+        if view.membership(user_id) != "join":
+            raise not_in_room()
+        return view
+
     def _keep(self, view: RoomView) -> RoomView:
         self._views[view.room_id] = view
         if len(self._views) > MAX_VIEWS:
@@ -139,7 +167,7 @@ class Timeline:
         try:
             auth.check(version, create, {})
         except auth.AuthError as error:
-            raise forbidden(str(error))
+            raise NotAllowed(str(error))
         state.insert_room(tx, create.room_id, version.identifier, creator, create.origin_server_ts)
         view = RoomView(tx.execute, create.room_id, version, ("", 0))
         self._store(tx, view, create, None, None)
@@ -160,12 +188,13 @@ class Timeline:
     ) -> StoredEvent:
         """Add an event to a room.
 
-        Raises 403 M_FORBIDDEN (auth rules, policies), 413 M_TOO_LARGE, 400 M_BAD_JSON (content that is no canonical
-        JSON); then nothing has happened. `device_id` and `txn_id` are those of the request (see store.events).
+        Raises 403 M_FORBIDDEN (NotAllowed by auth rules, else by policies), 413 M_TOO_LARGE, 400 M_BAD_JSON (content
+        that is no canonical JSON, a redaction without target); then nothing has happened. `device_id` and `txn_id` are
+        those of the request (see store.events).
         """
         self._ask_policies(Draft(view, type, state_key, sender, content))
-        if redacts is not None:
-            self._check_redaction(tx, view, sender, redacts)
+        if type == "m.room.redaction":
+            self._check_redaction(tx, view, sender, state_key, redacts)
         event = self._build(
             view.version,
             view.room_id,
@@ -181,7 +210,7 @@ class Timeline:
         try:
             auth.check(view.version, event, view, view.levels)  # type: ignore[arg-type]
         except auth.AuthError as error:
-            raise forbidden(str(error))
+            raise NotAllowed(str(error))
         return self._store(tx, view, event, device_id, txn_id)
 
     def _build(self, version: RoomVersion, room_id: str | None, type: str, sender: str, content: dict[str, Any],
@@ -198,7 +227,13 @@ class Timeline:
 
     def _ask_policies(self, draft: Draft) -> None:
         for policy in self._policies:
-            policy(draft)
+            try:
+                policy(draft)
+            except MatrixError:
+                raise
+            except Exception:
+                log.failure("a policy failed; the event of type {type} is refused", type=draft.type)
+                raise forbidden("a rule of this server failed / Eine Regel dieses Servers schlug fehl") from None
 
     # -- storing, and what follows from it -----------------------------------------------------------------------
 
@@ -220,13 +255,19 @@ class Timeline:
         return row
 
     @staticmethod
-    def _check_redaction(tx: Transaction, view: RoomView, sender: str, target_id: str) -> None:
+    def _check_redaction(
+        tx: Transaction, view: RoomView, sender: str, state_key: str | None, target_id: str | None
+    ) -> None:
         """The target must be in this room, and the redaction must take effect (spec "Handling redactions")."""
+        if state_key is not None or target_id is None:
+            raise bad_json("redacts: a redaction is a message event that names another event")
         target = events.by_id(tx.execute, target_id)
         if target is None or target.room_id != view.room_id:
             raise not_found("redacts: there is no such event in this room")
+        if target.type in NEVER_REDACTED and target.state_key is not None:
+            raise forbidden(f"{target.type} can't be redacted / {target.type} kann nicht gelöscht werden")
         if not auth.may_redact(view.version, sender, target.sender, view.levels):
-            raise forbidden("you may not redact this event / Sie dürfen dieses Ereignis nicht löschen")
+            raise NotAllowed("you may not redact this event / Sie dürfen dieses Ereignis nicht löschen")
 
 
 # Each effect is a step of its own, made from the event and the view of the room after it.
@@ -247,7 +288,8 @@ def _membership(tx: Transaction, view: RoomView, event: Pdu, row: StoredEvent) -
 def _relation(tx: Transaction, view: RoomView, event: Pdu, row: StoredEvent) -> None:
     if event.state_key is None and "m.relates_to" in event.content:
         relation = relations.relation_of(event.content)
-        if relation is not None:
+        # A relation across rooms is none (spec "Forming relationships between events").
+        if relation is not None and events.is_in_room(tx.execute, relation.parent, event.room_id):
             rel_type, parent_id, agg_key = relation
             events.insert_relation(tx, row, parent_id, rel_type, agg_key)
 

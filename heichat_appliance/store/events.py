@@ -69,6 +69,12 @@ def by_transaction(
     return row[0] if row else None
 
 
+def is_in_room(execute: Execute, event_id: str, room_id: str) -> bool:
+    """Whether there is such an event in this room."""
+    row = execute("SELECT 1 FROM events WHERE event_id = ? AND room_id = ?", (event_id, room_id)).fetchone()
+    return row is not None
+
+
 def between(execute: Execute, after: int, upto: int) -> list[StoredEvent]:
     """The events of all rooms at positions after < pos <= upto, in order."""
     rows = execute(f"SELECT {_COLUMNS} FROM events WHERE pos > ? AND pos <= ? ORDER BY pos", (after, upto))
@@ -108,6 +114,16 @@ def insert_relation(
         "INSERT INTO relations (parent_id, pos, room_id, rel_type, type, sender, agg_key) VALUES (?,?,?,?,?,?,?)",
         (parent_id, event.pos, event.room_id, rel_type, event.type, event.sender, agg_key),
     )
+
+
+def has_annotation(execute: Execute, parent_id: str, sender: str, type: str, key: str) -> bool:
+    """Whether this person annotated an event in the same way before."""
+    row = execute(
+        "SELECT 1 FROM relations WHERE rel_type = 'm.annotation' AND parent_id = ? AND sender = ? AND type = ? "
+        "AND agg_key = ?",
+        (parent_id, sender, type, key),
+    ).fetchone()
+    return row is not None
 
 
 def delete_relation(tx: Transaction, pos: int) -> None:

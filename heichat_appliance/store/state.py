@@ -93,6 +93,16 @@ def all_but_members_at(execute: Execute, room_id: str, pos: int) -> list[StoredE
     return [StoredEvent._make(row) for row in rows]
 
 
+def current_of_type(execute: Execute, room_id: str, type: str) -> list[StoredEvent]:
+    """The state events of one type that hold now, whatever their state key."""
+    rows = execute(
+        f"SELECT {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos "
+        f"WHERE room_state.room_id = ? AND room_state.type = ? AND {_NOW}",
+        (room_id, type),
+    )
+    return [StoredEvent._make(row) for row in rows]
+
+
 def changes(execute: Execute, room_id: str, after: int, upto: int) -> list[StoredEvent]:
     """The state events that hold at `upto` and did not yet at `after`."""
     rows = execute(
@@ -247,3 +257,9 @@ def stay_began(execute: Execute, user_id: str, room_id: str, joined_pos: int) ->
 def forgotten_rooms(execute: Execute, user_id: str) -> set[str]:
     """The rooms that the person forgot."""
     return {row[0] for row in execute("SELECT room_id FROM forgotten_rooms WHERE user_id = ?", (user_id,))}
+
+
+def forget(tx: Transaction, user_id: str, room_id: str) -> None:
+    """The person forgets a room that they have left."""
+    tx.execute("INSERT OR IGNORE INTO forgotten_rooms (user_id, room_id) VALUES (?, ?)", (user_id, room_id))
+    tx.users.add(user_id)
