@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from heichat_appliance.errors import invalid_param, missing_param
+from heichat_appliance.errors import forbidden, invalid_param, missing_param
 
 if TYPE_CHECKING:
     from heichat_appliance.http.server import Exchange
@@ -108,6 +108,12 @@ class Request:
     def device_id(self) -> str:
         """The device ID of the person who asks (routes with Auth.USER only)."""
         return self.session.device_id  # type: ignore[union-attr]
+
+    def own_user(self) -> str:
+        """The user ID in the path, which must be that of the person who asks; 403 M_FORBIDDEN for another."""
+        if self.params["userId"] != self.user_id:
+            raise forbidden("this can be done for oneself only / Das geht nur für das eigene Konto")
+        return self.user_id
 
     @cached_property
     def _query(self) -> list[tuple[str, str]]:

@@ -35,22 +35,22 @@ MAX_FILTER = 64 * 1024
 
 
 class AccountData:
-    """Global account data (room_id '') and that of rooms."""
+    """Global account data (`room_id` None) and that of rooms."""
 
     def __init__(self, engine: Engine, push_rules: PushRules) -> None:
         self._engine = engine
         self._push_rules = push_rules
 
-    def get(self, user_id: str, room_id: str, type: str) -> bytes:
+    def get(self, user_id: str, room_id: str | None, type: str) -> bytes:
         """The content as JSON; 404 M_NOT_FOUND if there is none."""
-        if type == PUSH_RULES and not room_id:
+        if type == PUSH_RULES and room_id is None:
             return orjson.dumps(self._push_rules.content(user_id))
         content = store.get(self._engine.read, user_id, _checked_room(room_id), type)
         if content is None:
             raise not_found(f"there is no account data of type {type}")
         return content.encode()
 
-    def put(self, user_id: str, room_id: str, type: str, content: dict[str, Any]) -> Deferred[None]:
+    def put(self, user_id: str, room_id: str | None, type: str, content: dict[str, Any]) -> Deferred[None]:
         """Set a value.
 
         Raises 405 M_BAD_JSON for types that the server manages, 413 M_TOO_LARGE; fails with 403 M_FORBIDDEN for a room
@@ -153,13 +153,14 @@ def _check_id(value: str, what: str) -> None:
         raise invalid_param(str(error))
 
 
-def _checked_room(room_id: str) -> str:
-    if room_id:
-        try:
-            ids.check_room_id(room_id)
-        except ValueError as error:
-            raise invalid_param(str(error))
-    return room_id
+def _checked_room(room_id: str | None) -> str:
+    """The room as the tables have it: '' for none."""
+    if room_id is None:
+        return ""
+    try:
+        return ids.check_room_id(room_id)
+    except ValueError as error:
+        raise invalid_param(f"roomId: {error}")
 
 
 def _check_acquainted(tx: Transaction, user_id: str, room_id: str) -> None:

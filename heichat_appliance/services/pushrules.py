@@ -95,16 +95,6 @@ def changes_of(execute: Execute, user_id: str) -> Changes:
     return orjson.loads(row[0]) if row else {}
 
 
-def content_if_changed(execute: Execute, user_id: str, after: int, upto: int) -> dict[str, Any] | None:
-    """For sync: the content of m.push_rules if it changed at after < pos <= upto, and always if `after` is 0."""
-    row = store.push_rule_changes(execute, user_id)
-    if row is None:
-        return {"global": pushrules.ruleset(user_id, {})} if after == 0 else None
-    if after and not after < row[1] <= upto:
-        return None
-    return {"global": pushrules.ruleset(user_id, orjson.loads(row[0]))}
-
-
 def _checked(kind: str) -> str:
     if kind not in pushrules.KINDS:
         raise invalid_param(f"kind must be one of {', '.join(pushrules.KINDS)}")
