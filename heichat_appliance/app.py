@@ -21,10 +21,17 @@ from heichat_appliance.config import Config, ConfigErrors, Section
 from heichat_appliance.db import database
 from heichat_appliance.db.engine import Engine
 from heichat_appliance.extension import IExtension, IIdentity
+from heichat_appliance.http import absent as absent_routes
 from heichat_appliance.http import account as account_routes
+from heichat_appliance.http import account_data as account_data_routes
 from heichat_appliance.http import devices as device_routes
+from heichat_appliance.http import ephemeral as ephemeral_routes
+from heichat_appliance.http import filters as filter_routes
+from heichat_appliance.http import profiles as profile_routes
+from heichat_appliance.http import pushrules as push_rule_routes
 from heichat_appliance.http import sessions as session_routes
 from heichat_appliance.http import sync as sync_routes
+from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
 from heichat_appliance.http.routing import Route
 from heichat_appliance.http.server import HTTPFactory
@@ -32,13 +39,16 @@ from heichat_appliance.http.site import Site
 from heichat_appliance.notify import Notifier
 from heichat_appliance.protocol.pdu import Signer
 from heichat_appliance.ratelimit import RateLimiter
+from heichat_appliance.services.account_data import AccountData, Filters
 from heichat_appliance.services.accounts import Accounts
 from heichat_appliance.services.ephemeral import Typing
 from heichat_appliance.services.login import Login
 from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.people import Standings
 from heichat_appliance.services.presence import Presence
+from heichat_appliance.services.profiles import Profiles
 from heichat_appliance.services.pushrules import PushRules
+from heichat_appliance.services.receipts import Receipts
 from heichat_appliance.services.render import Renderer
 from heichat_appliance.services.sessions import Sessions
 from heichat_appliance.services.sync import Sync
@@ -46,6 +56,7 @@ from heichat_appliance.services.sync_rooms import RoomSections
 from heichat_appliance.services.timeline import Timeline
 from heichat_appliance.services.uia import Uia
 from heichat_appliance.services.unread import Unread
+from heichat_appliance.services.user_directory import UserDirectory
 from heichat_appliance.services.wakeups import Wakeups
 from heichat_appliance.settings import SECTIONS
 from heichat_appliance.store import state
@@ -142,6 +153,16 @@ class Appliance:
         self.typing = Typing(self.engine, self.reactor, self.wakeups)
         self.presence = Presence(self.engine, self.clock, self.reactor, config["server"].presence)
         self.push_rules = PushRules(self.engine)
+        self.account_data = AccountData(self.engine, self.push_rules)
+        self.filters = Filters(self.engine)
+        self.receipts = Receipts(self.engine, self.clock, self.wakeups)
+        self.profiles = Profiles(
+            self.engine,
+            self.timeline,
+            name_from_directory=config["accounts"].display_name == "directory",
+            changed=self.presence.profile_changed,
+        )
+        self.user_directory = UserDirectory(self.engine, self.reactor, self.server_name, self.identity)
         self.unread = Unread(self.engine)
         self.standings = Standings(self.engine)
         self.room_sections = RoomSections(self.engine, self.clock, self.renderer, self.unread, self.typing)
@@ -172,6 +193,13 @@ class Appliance:
             *session_routes.routes(self.login, self.sessions, self.server_name),
             *device_routes.routes(self.sessions, self.uia),
             *account_routes.routes(self.accounts, self.sessions),
+            *account_data_routes.routes(self.account_data),
+            *filter_routes.routes(self.filters),
+            *push_rule_routes.routes(self.push_rules),
+            *ephemeral_routes.routes(self.typing, self.presence, self.receipts),
+            *profile_routes.routes(self.profiles),
+            *user_directory_routes.routes(self.user_directory),
+            *absent_routes.routes(),
             *version_routes.routes(
                 self.accounts,
                 public_url=server.public_url,
@@ -192,6 +220,7 @@ class Appliance:
                 plugin.start()
         self.sessions.start()
         self.presence.start()
+        self.profiles.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
         for line in self.describe():

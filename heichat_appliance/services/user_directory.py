@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, TimeoutError
@@ -35,12 +34,12 @@ _EXPANDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 class UserDirectory:
     """Finds people."""
 
-    def __init__(self, engine: Engine, reactor: IReactorTime, server_name: str, identities: Sequence[Any]) -> None:
-        """`identities`: the providers of extension.IIdentity."""
+    def __init__(self, engine: Engine, reactor: IReactorTime, server_name: str, identity: Any) -> None:
+        """`identity`: provides extension.IIdentity."""
         self._engine = engine
         self._reactor = reactor
         self._server_name = server_name
-        self._identities = tuple(identities)
+        self._identity = identity
 
     async def search(self, searcher: str, term: str, limit: int) -> dict[str, Any]:
         """The answer of POST /user_directory/search: at most `limit` other people, those sharing a room first.
@@ -68,12 +67,13 @@ class UserDirectory:
         return term.removeprefix("@").removesuffix(f":{self._server_name}").strip()
 
     async def _ask_directory(self, term: str, limit: int) -> list[Person]:
-        people: list[Person] = []
-        for identity in self._identities:
-            try:
-                people += await identity.search(term, limit).addTimeout(DIRECTORY_SECONDS, self._reactor)
-            except (DirectoryUnavailable, TimeoutError, CancelledError) as error:
-                log.warn("people are searched without the directory: {error}", error=error)
+        try:
+            people: list[Person] = await self._identity.search(term, limit).addTimeout(
+                DIRECTORY_SECONDS, self._reactor
+            )
+        except (DirectoryUnavailable, TimeoutError, CancelledError) as error:
+            log.warn("people are searched without the directory: {error}", error=error)
+            return []
         return people
 
     def _as_found(self, person: Person) -> Found | None:
