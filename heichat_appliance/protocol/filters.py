@@ -6,6 +6,7 @@ fields are ignored, null counts as absent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,11 +27,11 @@ class TypePatterns:
 
     exact: frozenset[str]
     #: Those with a `*`.
-    wild: tuple[str, ...]
+    wild: tuple[re.Pattern[str], ...]
 
     def matches(self, type: str) -> bool:
         """Whether one of the patterns is the whole of `type`."""
-        return type in self.exact or any(globs.whole(one, question_mark=False).match(type) for one in self.wild)
+        return type in self.exact or any(pattern.match(type) for pattern in self.wild)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ def _types(source: Mapping[str, Any], key: str, path: str) -> TypePatterns | Non
     value = _strings(source, key, path)
     if value is None:
         return None
-    wild = tuple(one for one in value if "*" in one)
+    wild = tuple(globs.whole(one, question_mark=False) for one in value if "*" in one)
     return TypePatterns(frozenset(one for one in value if "*" not in one), wild)
 
 

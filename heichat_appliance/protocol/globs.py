@@ -14,7 +14,6 @@ from functools import lru_cache
 _WORD = "[A-Za-z0-9_]"
 
 
-@lru_cache(maxsize=4096)
 def whole(pattern: str, *, question_mark: bool = True) -> re.Pattern[str]:
     """For .match: the whole text must match. `question_mark` False takes `?` literally. Case counts."""
     pieces = _pieces(pattern, question_mark)
@@ -24,7 +23,6 @@ def whole(pattern: str, *, question_mark: bool = True) -> re.Pattern[str]:
     return re.compile(rf"{pieces[0]}{middle}{last}\Z", re.DOTALL)
 
 
-@lru_cache(maxsize=4096)
 def words(pattern: str) -> re.Pattern[str]:
     """For .match: some part of the text that begins and ends at word boundaries must match."""
     pieces = _pieces(pattern, True)
@@ -33,9 +31,9 @@ def words(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(rf"(?>.*?{piece})" for piece in pieces), re.DOTALL)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def literal_words(text: str) -> re.Pattern[str]:
-    """For .match: `text` itself must occur between word boundaries."""
+    """For .match: `text` itself must occur between word boundaries. Cached for display names."""
     return re.compile(rf".*?(?<!{_WORD}){re.escape(text)}(?!{_WORD})", re.DOTALL)
 
 
