@@ -24,12 +24,12 @@ class Options(usage.Options):
     """The command line."""
 
     longdesc = "Chat server of a university: a Matrix homeserver with directory login, in one daemon."
-    optParameters = [  # noqa: RUF012 (twisted's interface)
+    optParameters = [
         ["config", "c", None, "The configuration file (or the variable HEICHAT_CONFIG). See config.example.ini."],
         ["demo-dir", None, "heichat-demo", "Folder for the data of --demo."],
         ["demo-port", None, "8008", "Port of --demo, on 127.0.0.1."],
     ]
-    optFlags = [["demo", None, "Run without a configuration: demo people, data in a local folder, loopback only."]]  # noqa: RUF012
+    optFlags = [["demo", None, "Run without a configuration: demo people, data in a local folder, loopback only."]]
 
 
 def makeService(options: Any) -> Service:
@@ -37,7 +37,9 @@ def makeService(options: Any) -> Service:
     try:
         return HeichatService(_config(options))
     except ConfigErrors as error:
-        raise SystemExit("heiCHAT can't start, the configuration has errors:\n" + "\n".join(f"  - {e}" for e in error.errors))
+        raise SystemExit(
+            "heiCHAT can't start, the configuration has errors:\n" + "\n".join(f"  - {e}" for e in error.errors)
+        )
 
 
 def _config(options: Any) -> Config:

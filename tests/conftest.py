@@ -24,6 +24,7 @@ def logged_errors() -> Iterator[list[dict[str, Any]]]:
     finally:
         globalLogPublisher.removeObserver(observe)
     texts = [
-        event["log_failure"].getTraceback() if "log_failure" in event else str(event.get("log_format")) for event in seen
+        event["log_failure"].getTraceback() if "log_failure" in event else str(event.get("log_format"))
+        for event in seen
     ]
     assert not seen, "errors were logged during the test:\n" + "\n".join(texts)

@@ -53,8 +53,8 @@ def prepare(data_dir: Path, server_name: str) -> tuple[Path, int]:
         _create(path, server_name)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
         _refuse_misfits(connection, path, server_name)
+        connection.execute("PRAGMA journal_mode = WAL")
         db = Database(connection)
         pending = [migration.name for migration in migrations.pending(db)]
         if pending:

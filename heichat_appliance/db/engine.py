@@ -283,10 +283,10 @@ class Engine:
         for _, _, transaction in group:
             rooms |= transaction.rooms
             users |= transaction.users
+        if rooms or users:  # first, so that nobody who goes on after a write meets a memory from before it
+            self.announce(counter, rooms, users)
         for result, value, _ in group:
             result.callback(value)
-        if rooms or users:
-            self.announce(counter, rooms, users)
         self._stop_if_idle()
 
     def _commit_failed(self, group: Group, failure: Failure) -> None:

@@ -85,9 +85,7 @@ class Gaps:
         self._kept.clear()
 
 
-def last_events(
-    engine: Engine, room_id: str, after: int, upto: int, limit: int
-) -> tuple[list[StoredEvent], bool]:
+def last_events(engine: Engine, room_id: str, after: int, upto: int, limit: int) -> tuple[list[StoredEvent], bool]:
     """The last `limit` events of a room at after < pos <= upto, in order, and whether there are more."""
     found = events.in_room(engine.read, room_id, after, upto, limit + 1, backwards=True)
     return found[limit - 1 :: -1] if len(found) > limit else found[::-1], len(found) > limit

@@ -266,9 +266,7 @@ class Sync:
         joined: Body = []
         for room_id in candidates:
             if wanted.includes_room(room_id):
-                section = self._rooms.joined(
-                    query, room_id, gap, upto, standing.joined[room_id], data.get(room_id, ())
-                )
+                section = self._rooms.joined(query, room_id, gap, upto, standing.joined[room_id], data.get(room_id, ()))
                 if section is not None:
                     joined.append(_entry(room_id, section, not joined))
         other = self._other_rooms(query, standing, gap)

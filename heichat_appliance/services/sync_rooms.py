@@ -112,7 +112,7 @@ class RoomSections:
 
         `gap` is None, or begins before `joined_at`, when the room is new to the device: then it is told whole.
         """
-        new = gap is None or query.full_state and not query.since or gap.after < joined_at
+        new = gap is None or (query.full_state and not query.since) or gap.after < joined_at
         found, limited = self._tail(query, room_id, None if new else gap, upto)
         ephemeral, own_receipt = self._ephemeral(query, room_id, None if new else gap, upto)
         extra = self._account_data(query, room_account_data)
@@ -129,9 +129,7 @@ class RoomSections:
             b"}",
         ]  # fmt: skip
 
-    def _tail(
-        self, query: Query, room_id: str, gap: Gap | None, upto: int
-    ) -> tuple[list[StoredEvent], bool]:
+    def _tail(self, query: Query, room_id: str, gap: Gap | None, upto: int) -> tuple[list[StoredEvent], bool]:
         """The last events of a room that the person may see and the filter wants, and whether there are more.
 
         Without a gap the whole history counts. In a gap the person was joined throughout, so everything is visible.
@@ -148,9 +146,7 @@ class RoomSections:
             found, limited = kept[-limit:], limited or len(kept) > limit
         return found, limited
 
-    def _visible_tail(
-        self, query: Query, room_id: str, upto: int, limit: int
-    ) -> tuple[list[StoredEvent], bool]:
+    def _visible_tail(self, query: Query, room_id: str, upto: int, limit: int) -> tuple[list[StoredEvent], bool]:
         found, more = last_events(self._engine, room_id, 0, upto, limit)
         ranges = visibility.ranges(self._engine.read, query.viewer.user_id, room_id)
         kept = [event for event in found if is_visible(ranges, event.pos)]
@@ -232,9 +228,7 @@ class RoomSections:
             rows = [row for row in rows if row.pos not in in_timeline]
         now = self._clock.now_ms()
         return b",".join(
-            self._pick_fields(
-                query, self._renderer.render(row, now, viewer=query.viewer, with_room_id=False)
-            )
+            self._pick_fields(query, self._renderer.render(row, now, viewer=query.viewer, with_room_id=False))
             for row in rows
             if _matches(wanted, row)
         )
@@ -324,7 +318,9 @@ class RoomSections:
         me = query.viewer.user_id
         own = any(receipt.user_id == me for receipt in changed)
         result = []
-        visible = [r for r in changed if r.user_id not in query.ignored and (r.type == receipts.READ or r.user_id == me)]
+        visible = [
+            r for r in changed if r.user_id not in query.ignored and (r.type == receipts.READ or r.user_id == me)
+        ]
         if visible and wanted.includes_room(room_id) and wanted.events.matches("m.receipt", None):
             result.append(b'{"type":"m.receipt","content":%b}' % orjson.dumps(_receipt_content(visible)))
         since, (pos, people) = 0 if gap is None else gap.after, self.typing.in_room(room_id)
@@ -410,7 +406,5 @@ def _membership_at(intervals: Iterable[state.Membership], pos: int) -> str:
 
 def _members_in(rows: Iterable[StoredEvent], found: Iterable[StoredEvent]) -> list[str]:
     return [
-        event.state_key
-        for event in (*rows, *found)
-        if event.type == "m.room.member" and event.state_key is not None
+        event.state_key for event in (*rows, *found) if event.type == "m.room.member" and event.state_key is not None
     ]

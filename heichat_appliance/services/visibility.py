@@ -16,9 +16,7 @@ def ranges(execute: Execute, user_id: str, room_id: str) -> list[Range]:
         (start, end, str(orjson.loads(event.pdu)["content"].get("history_visibility", "shared")))
         for start, end, event in state.intervals(execute, room_id, "m.room.history_visibility", "")
     ]
-    membership = [
-        (m.from_pos, m.to_pos, m.membership) for m in state.membership_intervals(execute, user_id, room_id)
-    ]
+    membership = [(m.from_pos, m.to_pos, m.membership) for m in state.membership_intervals(execute, user_id, room_id)]
     return visible_ranges(visibility, membership)
 
 
