@@ -193,7 +193,7 @@ class LdapDirectory:
         entries = session.search(base, query, scope, self._attributes.wanted(), 2)
         if len(entries) > 1:
             log.warn("a login or look-up was refused: several entries match one Uni-ID (hint: narrow base or filter)")
-        return entries[0] if len(entries) == 1 and entries[0].dn else None
+        return entries[0] if len(entries) == 1 else None
 
     def _check(self, job: Job) -> list[str]:
         lines: list[str] = []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+
 import pytest
 import pytest_twisted
 
@@ -103,3 +106,16 @@ def test_unreadable_authorities(tmp_path):
             path.write_text(content)
         with pytest.raises(ValueError, match=r"ca_file .*ca\.pem holds no certificates"):
             LdapDirectory(["ldaps://ldap.example.org"], Slapd.base, ca_file=path)
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused_connections_are_closed(make_directory, slapd, tmp_path):
+    directories = [make_directory(**settings(slapd, way, Authority.make(tmp_path, way))) for way in WAYS]
+    gc.disable()
+    try:
+        before = len(os.listdir("/proc/self/fd"))
+        for directory in directories * 5:
+            await reason(directory)
+        assert len(os.listdir("/proc/self/fd")) <= before
+    finally:
+        gc.enable()
