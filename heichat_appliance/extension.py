@@ -9,10 +9,10 @@ from zope.interface import Attribute, Interface
 
 
 class IExtension(Interface):
-    """What `twisted.plugin` finds. The configuration names extensions; only those that are named get built."""
+    """What `twisted.plugin` finds. The configuration names extensions; only those that are named get built. The
+    docstring of the provider's class introduces its section in the example configuration."""
 
     name = Attribute("str: its name in `[plugins] enabled`, and the name of its own section of the configuration")
-    doc = Attribute("str: what the section is for, in a sentence or two")
     options = Attribute("tuple[config.Option, ...]: the declared keys of that section")
 
     def build(settings, host):

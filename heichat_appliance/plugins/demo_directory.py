@@ -64,8 +64,9 @@ def _matches(person: Person, word: str) -> bool:
 
 @implementer(IPlugin, IExtension)
 class _DemoDirectoryExtension:
+    """A few people from a file instead of the university's directory, with public passwords: for trials only."""
+
     name = "demo_directory"
-    doc = "A few people from a file instead of the university's directory, with public passwords: for trials only."
     options = (
         Option("demo", boolean, False, "Must be yes to use this plugin outside of --demo."),
         Option(

@@ -35,8 +35,9 @@ def _optional_attribute(value: str) -> str | None:
 
 @implementer(IPlugin, IExtension)
 class _LdapIdentityExtension:
+    """The university's LDAP directory. A login binds to it with the person's own password, which is never stored."""
+
     name = "ldap_identity"
-    doc = "The university's LDAP directory. A login binds to it with the person's own password, which is never stored."
     options = (
         Option(
             "uri",

@@ -32,7 +32,7 @@ def build(extensions, tmp_path):
 
     def make(name, host=REAL, **values):
         extension = extensions[name]
-        section = Section(name, extension.doc, extension.options)
+        section = Section(name, extension.__doc__, extension.options)
         config = from_values({name: values}, [section], source="test", folder=tmp_path)
         return extension.build(config[name], host)
 
@@ -53,7 +53,7 @@ def test_what_is_found(extensions):
 
 def test_the_example_shows_every_key(extensions):
     extension = extensions["ldap_identity"]
-    text = example([Section(extension.name, extension.doc, extension.options)])
+    text = example([Section(extension.name, extension.__doc__, extension.options)])
     for option in extension.options:
         assert f"\n{option.key} = " in text or f"\n# {option.key} = " in text or f"\n# {option.key} =\n" in text
 
@@ -86,7 +86,7 @@ def test_ldap_settings_that_are_refused(build, tmp_path, values, message):
 
 def test_a_missing_section(extensions, tmp_path):
     extension = extensions["ldap_identity"]
-    section = Section(extension.name, extension.doc, extension.options)
+    section = Section(extension.name, extension.__doc__, extension.options)
     config = from_values({}, [section], source="test", folder=tmp_path)
     with pytest.raises(ConfigErrors) as caught:
         extension.build(config["ldap_identity"], REAL)
