@@ -1,0 +1,71 @@
+"""Rooms for tests whose subject is something else: made in one job, with people of every membership."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heichat_appliance.db.engine import Transaction
+from heichat_appliance.protocol.roomversions import ROOM_VERSIONS
+from heichat_appliance.store.events import StoredEvent
+from tests.appliance import SERVER_NAME, Appliance
+
+#: What a person does after the invitation to end up with a membership.
+_STEPS = {"invite": (), "join": ("join",), "leave": ("join", "leave"), "ban": ("join", "ban")}
+
+
+def user(name: str) -> str:
+    """The user ID of a demo person."""
+    return f"@{name}:{SERVER_NAME}"
+
+
+async def make_room(server: Appliance, creator: str, visibility: str = "shared", **members: str) -> str:
+    """A room by `creator`; `members` maps names to invite, join, leave or ban. The room ID."""
+    timeline, me = server.daemon.timeline, user(creator)
+
+    def job(tx: Transaction) -> str:
+        view = timeline.create_room(tx, ROOM_VERSIONS["11"], f"!{creator}{tx.next_position()}:{SERVER_NAME}", me, {})
+
+        def member(name: str, membership: str, sender: str) -> None:
+            timeline.append(
+                tx, view, type="m.room.member", sender=user(sender), state_key=user(name),
+                content={"membership": membership},
+            )  # fmt: skip
+
+        member(creator, "join", creator)
+        timeline.append(
+            tx, view, type="m.room.history_visibility", sender=me, state_key="",
+            content={"history_visibility": visibility},
+        )  # fmt: skip
+        for name, membership in members.items():
+            member(name, "invite", creator)
+            for step in _STEPS[membership]:
+                member(name, step, creator if step == "ban" else name)
+        return view.room_id
+
+    return await server.daemon.engine.write(job)
+
+
+async def say(server: Appliance, room_id: str, name: str, body: str = "hello", **content: Any) -> str:
+    """A message; its event ID."""
+
+    def job(tx: Transaction) -> StoredEvent:
+        timeline = server.daemon.timeline
+        return timeline.append(
+            tx, timeline.view(tx, room_id), type="m.room.message", sender=user(name),
+            content={"msgtype": "m.text", "body": body, **content},
+        )  # fmt: skip
+
+    return (await server.daemon.engine.write(job)).event_id
+
+
+async def set_member(server: Appliance, room_id: str, name: str, membership: str, sender: str) -> None:
+    """A change of membership."""
+
+    def job(tx: Transaction) -> None:
+        timeline = server.daemon.timeline
+        timeline.append(
+            tx, timeline.view(tx, room_id), type="m.room.member", sender=user(sender), state_key=user(name),
+            content={"membership": membership},
+        )  # fmt: skip
+
+    await server.daemon.engine.write(job)
