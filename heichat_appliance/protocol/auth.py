@@ -61,14 +61,17 @@ def check(version: RoomVersion, pdu: Pdu, state: State, power_levels: PowerLevel
         return
     create = state.get(("m.room.create", ""))
     if create is None:
-        refuse(version, "2.4", "The room has no m.room.create event")
+        refuse(version, "2.4", "the room has no m.room.create event", "der Raum hat kein m.room.create-Ereignis")
     # rooms/v12 2
     if version.room_id_is_create_hash and pdu.room_id != "!" + create.event_id[1:]:
-        raise AuthError("The room ID does not belong to the room's m.room.create event", "rooms/v12 2")
+        raise AuthError(
+            "the room ID is not that of m.room.create / die Raum-ID ist nicht die von m.room.create",
+            "rooms/v12 2",
+        )
     _check_auth_events(version, pdu, state, create)
     # rooms/v11 3 (v12 4)
     if create.content.get("m.federate") is False and domain_of(pdu.sender) != domain_of(create.sender):
-        refuse(version, "3", "The room is closed to users of other servers")
+        refuse(version, "3", "the room is closed to other servers", "der Raum ist für andere Server geschlossen")
     levels = power_levels or PowerLevels(version, create, state.get(("m.room.power_levels", "")))
     # rooms/v11 4 (v12 5)
     if pdu.type == "m.room.member":
@@ -76,19 +79,34 @@ def check(version: RoomVersion, pdu: Pdu, state: State, power_levels: PowerLevel
         return
     # rooms/v11 5 (v12 6)
     if membership_of(state, pdu.sender) != "join":
-        refuse(version, "5", "You are not in this room")
+        refuse(version, "5", "you are not in this room", "Sie sind nicht in diesem Raum")
     # rooms/v11 6 (v12 7)
     if pdu.type == "m.room.third_party_invite":
         # rooms/v11 6.1 (v12 7.1)
         if levels.user(pdu.sender) < levels.invite:
-            refuse(version, "6.1", "You don't have the power level to invite people into this room")
+            refuse(
+                version,
+                "6.1",
+                "you may not invite people into this room",
+                "Sie dürfen in diesen Raum niemanden einladen",
+            )
         return
     # rooms/v11 7 (v12 8)
     if levels.event(pdu.type, pdu.state_key is not None) > levels.user(pdu.sender):
-        refuse(version, "7", f"You don't have the power level to send {pdu.type} in this room")
+        refuse(
+            version,
+            "7",
+            f"you may not send {pdu.type} in this room",
+            f"Sie dürfen {pdu.type} in diesem Raum nicht senden",
+        )
     # rooms/v11 8 (v12 9)
     if pdu.state_key is not None and pdu.state_key.startswith("@") and pdu.state_key != pdu.sender:
-        refuse(version, "8", "A state key that begins with @ must be your own user ID")
+        refuse(
+            version,
+            "8",
+            "a state_key that begins with @ must be your own user ID",
+            "ein state_key mit @ muss Ihre eigene Nutzer-ID sein",
+        )
     # rooms/v11 9 (v12 10)
     if pdu.type == "m.room.power_levels":
         check_power_levels(version, pdu, state, levels)
@@ -98,25 +116,40 @@ def check(version: RoomVersion, pdu: Pdu, state: State, power_levels: PowerLevel
 def _check_create(version: RoomVersion, pdu: Pdu) -> None:
     # rooms/v11 1.1
     if pdu.prev_events:
-        refuse(version, "1.1", "The room was created already")
+        refuse(version, "1.1", "the room exists already", "den Raum gibt es schon")
     # rooms/v12 1.2
     if version.room_id_is_create_hash:
         if "room_id" in pdu.raw:
-            refuse(version, "1.2", "The m.room.create event must not have a room ID")
+            refuse(version, "1.2", "m.room.create must not have a room ID", "m.room.create darf keine Raum-ID haben")
     # rooms/v11 1.2
     elif domain_of(pdu.room_id) != domain_of(pdu.sender):
-        refuse(version, "1.2", "The room ID must be of the creator's server")
+        refuse(
+            version,
+            "1.2",
+            "the room ID must be of the creator's server",
+            "die Raum-ID muss vom erstellenden Server sein",
+        )
     # rooms/v11 1.3. A recognised version is as wrong as an unknown one if it is not the one whose rules are followed.
     if pdu.content.get("room_version", version.identifier) != version.identifier:
-        refuse(version, "1.3", f"content.room_version must be {version.identifier}")
+        refuse(
+            version,
+            "1.3",
+            f"content.room_version must be {version.identifier}",
+            f"content.room_version muss {version.identifier} sein",
+        )
     # rooms/v10 1.4
     if version.creator_in_content and "creator" not in pdu.content:
-        refuse(version, "1.4", "content.creator is missing")
+        refuse(version, "1.4", "content.creator is missing", "content.creator fehlt")
     # rooms/v12 1.4
     if version.additional_creators and "additional_creators" in pdu.content:
         creators = pdu.content["additional_creators"]
         if not isinstance(creators, list) or not all(map(ids.is_user_id, creators)):
-            refuse(version, "1.4", "content.additional_creators must be a list of user IDs")
+            refuse(
+                version,
+                "1.4",
+                "content.additional_creators must be a list of user IDs",
+                "content.additional_creators muss eine Liste von Nutzer-IDs sein",
+            )
 
 
 def _check_auth_events(version: RoomVersion, pdu: Pdu, state: State, create: Pdu) -> None:
@@ -126,10 +159,10 @@ def _check_auth_events(version: RoomVersion, pdu: Pdu, state: State, create: Pdu
         return
     # rooms/v11 2.1 (v12 3.1)
     if len(set(pdu.auth_events)) != len(pdu.auth_events):
-        refuse(version, "2.1", "auth_events names an event twice")
+        refuse(version, "2.1", "auth_events names an event twice", "auth_events nennt ein Ereignis zweimal")
     # rooms/v11 2.2 (v12 3.2)
     if not set(pdu.auth_events).issubset(selected):
-        refuse(version, "2.2", "auth_events names an event that does not belong there")
+        refuse(version, "2.2", "auth_events names a wrong event", "auth_events nennt ein falsches Ereignis")
     # rooms/v11 2.4
     if version.create_in_auth_events and create.event_id not in pdu.auth_events:
-        refuse(version, "2.4", "auth_events does not name the m.room.create event")
+        refuse(version, "2.4", "auth_events lacks m.room.create", "in auth_events fehlt m.room.create")

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from heichat_appliance.protocol.pdu import Pdu, StateKey
 from heichat_appliance.protocol.roomversions import RoomVersion
 
-State = Mapping[StateKey, Pdu]
+
+class State(Protocol):
+    """The state of a room: a dict, or anything else that can be asked for an event by its type and state key."""
+
+    def get(self, key: StateKey, /) -> Pdu | None:
+        """The state event, None if there is none."""
+        ...
 
 
 class AuthError(Exception):
-    """The event is refused. `str()` is a sentence for people, `rule` the source, e.g. "rooms/v11 4.3.2"."""
+    """The event is refused. `str()` is a sentence in English and German, `rule` the source, e.g. "rooms/v11 4.3.2"."""
 
     def __init__(self, message: str, rule: str) -> None:
         super().__init__(message)
         self.rule = rule
 
 
-def refuse(version: RoomVersion, rule: str, message: str) -> NoReturn:
-    """Raise AuthError. `rule` is the number in rooms/v11 (or the version's own, for what only it has).
+def refuse(version: RoomVersion, rule: str, english: str, german: str) -> NoReturn:
+    """Raise AuthError. `rule` is the number in rooms/v11 (for rules about m.room.create the version's own).
 
     Version 12 put a new rule 2 before the old one, and a new rule 10.4.
     """
@@ -29,7 +34,7 @@ def refuse(version: RoomVersion, rule: str, message: str) -> NoReturn:
         numbers[0] = str(int(numbers[0]) + 1)
         if numbers[0] == "10" and int(numbers[1]) >= 4:
             numbers[1] = str(int(numbers[1]) + 1)
-    raise AuthError(message, f"rooms/v{version.identifier} {'.'.join(numbers)}")
+    raise AuthError(f"{english} / {german}", f"rooms/v{version.identifier} {'.'.join(numbers)}")
 
 
 def membership_of(state: State, user_id: str) -> str:

@@ -14,18 +14,34 @@ from heichat_appliance.protocol.pdu import Pdu, decode_base64, signature_is_vali
 from heichat_appliance.protocol.powerlevels import PowerLevels
 from heichat_appliance.protocol.roomversions import RoomVersion
 
+_NO_KNOCK = {
+    "ban": ("you are banned from this room", "Sie sind aus diesem Raum verbannt"),
+    "invite": ("you are invited to this room already", "Sie sind in diesen Raum schon eingeladen"),
+    "join": ("you are in this room already", "Sie sind schon in diesem Raum"),
+}
+
 
 def check_member(version: RoomVersion, pdu: Pdu, state: State, create: Pdu, levels: PowerLevels) -> None:
     """Raise AuthError if the membership event is not allowed after `state`. `create` and `levels` are of that state."""
     membership = pdu.content.get("membership")
     # rooms/v11 4.1 (v12 5.1)
     if pdu.state_key is None or membership is None:
-        refuse(version, "4.1", "A membership event needs a state key and content.membership")
+        refuse(
+            version,
+            "4.1",
+            "m.room.member needs a state_key and content.membership",
+            "m.room.member braucht state_key und content.membership",
+        )
     # rooms/v11 4.2.1 (v12 5.2.1). Whether a signature is right is for whoever receives events; we only made this one.
     if "join_authorised_via_users_server" in pdu.content:
         authoriser = pdu.content["join_authorised_via_users_server"]
         if not isinstance(authoriser, str) or domain_of(authoriser) not in pdu.raw["signatures"]:
-            refuse(version, "4.2.1", "content.join_authorised_via_users_server must be a user of this server")
+            refuse(
+                version,
+                "4.2.1",
+                "content.join_authorised_via_users_server must be a user of this server",
+                "content.join_authorised_via_users_server muss eine Nutzer-ID dieses Servers sein",
+            )
     if membership == "join":
         _check_join(version, pdu, state, create, levels)
     elif membership == "invite":
@@ -38,7 +54,12 @@ def check_member(version: RoomVersion, pdu: Pdu, state: State, create: Pdu, leve
         _check_knock(version, pdu, state)
     else:
         # rooms/v11 4.8 (v12 5.8)
-        refuse(version, "4.8", "content.membership must be join, invite, leave, ban or knock")
+        refuse(
+            version,
+            "4.8",
+            "content.membership must be join, invite, leave, ban or knock",
+            "content.membership muss join, invite, leave, ban oder knock sein",
+        )
 
 
 def _check_join(version: RoomVersion, pdu: Pdu, state: State, create: Pdu, levels: PowerLevels) -> None:
@@ -49,11 +70,11 @@ def _check_join(version: RoomVersion, pdu: Pdu, state: State, create: Pdu, level
         return
     # rooms/v11 4.3.2 (v12 5.3.2)
     if pdu.sender != pdu.state_key:
-        refuse(version, "4.3.2", "You can join a room only for yourself")
+        refuse(version, "4.3.2", "you can join a room only for yourself", "einem Raum beitreten kann man nur selbst")
     current = membership_of(state, pdu.sender)
     # rooms/v11 4.3.3 (v12 5.3.3)
     if current == "ban":
-        refuse(version, "4.3.3", "You are banned from this room")
+        refuse(version, "4.3.3", "you are banned from this room", "Sie sind aus diesem Raum verbannt")
     rule = join_rule(state)
     # rooms/v11 4.3.4 (v12 5.3.4)
     if rule in ("invite", "knock") and current in ("invite", "join"):
@@ -66,13 +87,15 @@ def _check_join(version: RoomVersion, pdu: Pdu, state: State, create: Pdu, level
         # rooms/v11 4.3.5.2 (v12 5.3.5.2)
         authoriser = pdu.content.get("join_authorised_via_users_server")
         if not isinstance(authoriser, str) or not may_authorise_join(authoriser, state, levels):
-            refuse(version, "4.3.5.2", "You are not allowed to join: nobody in this room could let you in")
+            refuse(
+                version, "4.3.5.2", "you are not allowed to join this room", "Sie dürfen diesem Raum nicht beitreten"
+            )
         # rooms/v11 4.3.5.3 (v12 5.3.5.3)
         return
     # rooms/v11 4.3.6 (v12 5.3.6)
     if rule != "public":
         # rooms/v11 4.3.7 (v12 5.3.7)
-        refuse(version, "4.3.7", "You are not invited to this room")
+        refuse(version, "4.3.7", "you are not invited to this room", "Sie sind in diesen Raum nicht eingeladen")
 
 
 def may_authorise_join(user_id: str, state: State, levels: PowerLevels) -> bool:
@@ -94,46 +117,76 @@ def _check_invite(version: RoomVersion, pdu: Pdu, target: str, state: State, lev
         return
     # rooms/v11 4.4.2 (v12 5.4.2)
     if membership_of(state, pdu.sender) != "join":
-        refuse(version, "4.4.2", "You are not in this room")
+        refuse(version, "4.4.2", "you are not in this room", "Sie sind nicht in diesem Raum")
     # rooms/v11 4.4.3 (v12 5.4.3)
     current = membership_of(state, target)
     if current in ("join", "ban"):
-        how = "is in this room already" if current == "join" else "is banned from this room"
-        refuse(version, "4.4.3", f"{target} {how}")
+        if current == "join":
+            refuse(version, "4.4.3", f"{target} is in this room already", f"{target} ist schon in diesem Raum")
+        refuse(version, "4.4.3", f"{target} is banned from this room", f"{target} ist aus diesem Raum verbannt")
     # rooms/v11 4.4.4 (v12 5.4.4)
     if levels.user(pdu.sender) < levels.invite:
         # rooms/v11 4.4.5 (v12 5.4.5)
-        refuse(version, "4.4.5", "You don't have the power level to invite people into this room")
+        refuse(
+            version, "4.4.5", "you may not invite people into this room", "Sie dürfen in diesen Raum niemanden einladen"
+        )
 
 
 def _check_third_party_invite(version: RoomVersion, pdu: Pdu, target: str, state: State) -> None:
     """rooms/v11 4.4.1 (v12 5.4.1)"""
     # rooms/v11 4.4.1.1 (v12 5.4.1.1)
     if membership_of(state, target) == "ban":
-        refuse(version, "4.4.1.1", f"{target} is banned from this room")
+        refuse(version, "4.4.1.1", f"{target} is banned from this room", f"{target} ist aus diesem Raum verbannt")
     # rooms/v11 4.4.1.2 (v12 5.4.1.2)
     invite = pdu.content["third_party_invite"]
     signed = invite.get("signed") if isinstance(invite, dict) else None
     if not isinstance(signed, dict):
-        refuse(version, "4.4.1.2", "content.third_party_invite.signed is missing")
+        refuse(
+            version,
+            "4.4.1.2",
+            "content.third_party_invite.signed is missing",
+            "content.third_party_invite.signed fehlt",
+        )
     # rooms/v11 4.4.1.3 (v12 5.4.1.3)
     mxid, token = signed.get("mxid"), signed.get("token")
     if not isinstance(mxid, str) or not isinstance(token, str):
-        refuse(version, "4.4.1.3", "content.third_party_invite.signed needs mxid and token")
+        refuse(
+            version,
+            "4.4.1.3",
+            "content.third_party_invite.signed needs mxid and token",
+            "content.third_party_invite.signed braucht mxid und token",
+        )
     # rooms/v11 4.4.1.4 (v12 5.4.1.4)
     if mxid != target:
-        refuse(version, "4.4.1.4", "content.third_party_invite.signed.mxid is not the invited user")
+        refuse(
+            version, "4.4.1.4", "the invitation by mail is another user's", "die Einladung per Mail gilt jemand anderem"
+        )
     # rooms/v11 4.4.1.5 (v12 5.4.1.5)
     origin = state.get(("m.room.third_party_invite", token))
     if origin is None:
-        refuse(version, "4.4.1.5", "The room has no third party invite with this token")
+        refuse(
+            version,
+            "4.4.1.5",
+            "there is no invitation by mail with this token",
+            "es gibt keine Einladung per Mail mit diesem Token",
+        )
     # rooms/v11 4.4.1.6 (v12 5.4.1.6)
     if pdu.sender != origin.sender:
-        refuse(version, "4.4.1.6", "The third party invite with this token is another user's")
+        refuse(
+            version,
+            "4.4.1.6",
+            "the invitation by mail was sent by another user",
+            "die Einladung per Mail hat jemand anderes verschickt",
+        )
     # rooms/v11 4.4.1.7 (v12 5.4.1.7)
     if not _is_signed(signed, _public_keys(origin.content)):
         # rooms/v11 4.4.1.8 (v12 5.4.1.8)
-        refuse(version, "4.4.1.8", "content.third_party_invite.signed has no valid signature")
+        refuse(
+            version,
+            "4.4.1.8",
+            "the invitation by mail has no valid signature",
+            "die Einladung per Mail hat keine gültige Signatur",
+        )
 
 
 def _public_keys(content: Mapping[str, Any]) -> list[VerifyKey]:
@@ -173,44 +226,58 @@ def _check_leave(version: RoomVersion, pdu: Pdu, target: str, state: State, leve
     # rooms/v11 4.5.1 (v12 5.5.1)
     if pdu.sender == target:
         if current not in ("invite", "join", "knock"):
-            refuse(version, "4.5.1", "You are not in this room")
+            refuse(version, "4.5.1", "you are not in this room", "Sie sind nicht in diesem Raum")
         return
     # rooms/v11 4.5.2 (v12 5.5.2)
     if membership_of(state, pdu.sender) != "join":
-        refuse(version, "4.5.2", "You are not in this room")
+        refuse(version, "4.5.2", "you are not in this room", "Sie sind nicht in diesem Raum")
     own = levels.user(pdu.sender)
     # rooms/v11 4.5.3 (v12 5.5.3)
     if current == "ban" and own < levels.ban:
-        refuse(version, "4.5.3", "You don't have the power level to lift bans in this room")
+        refuse(
+            version,
+            "4.5.3",
+            "you may not lift bans in this room",
+            "Sie dürfen in diesem Raum keine Verbannung aufheben",
+        )
     # rooms/v11 4.5.4 (v12 5.5.4)
     if own < levels.kick or levels.user(target) >= own:
         # rooms/v11 4.5.5 (v12 5.5.5)
-        refuse(version, "4.5.5", f"You don't have the power level to remove {target} from this room")
+        refuse(
+            version,
+            "4.5.5",
+            f"you may not remove {target} from this room",
+            f"Sie dürfen {target} nicht aus diesem Raum entfernen",
+        )
 
 
 def _check_ban(version: RoomVersion, pdu: Pdu, target: str, state: State, levels: PowerLevels) -> None:
     """rooms/v11 4.6 (v12 5.6)"""
     # rooms/v11 4.6.1 (v12 5.6.1)
     if membership_of(state, pdu.sender) != "join":
-        refuse(version, "4.6.1", "You are not in this room")
+        refuse(version, "4.6.1", "you are not in this room", "Sie sind nicht in diesem Raum")
     own = levels.user(pdu.sender)
     # rooms/v11 4.6.2 (v12 5.6.2)
     if own < levels.ban or levels.user(target) >= own:
         # rooms/v11 4.6.3 (v12 5.6.3)
-        refuse(version, "4.6.3", f"You don't have the power level to ban {target} from this room")
+        refuse(
+            version,
+            "4.6.3",
+            f"you may not ban {target} from this room",
+            f"Sie dürfen {target} nicht aus diesem Raum verbannen",
+        )
 
 
 def _check_knock(version: RoomVersion, pdu: Pdu, state: State) -> None:
     """rooms/v11 4.7 (v12 5.7)"""
     # rooms/v11 4.7.1 (v12 5.7.1)
     if join_rule(state) not in ("knock", "knock_restricted"):
-        refuse(version, "4.7.1", "This room does not take knocks")
+        refuse(version, "4.7.1", "this room does not take knocks", "in diesem Raum kann man nicht anklopfen")
     # rooms/v11 4.7.2 (v12 5.7.2)
     if pdu.sender != pdu.state_key:
-        refuse(version, "4.7.2", "You can knock only for yourself")
+        refuse(version, "4.7.2", "you can knock only for yourself", "anklopfen kann man nur selbst")
     # rooms/v11 4.7.3 (v12 5.7.3)
     current = membership_of(state, pdu.sender)
     if current in ("ban", "invite", "join"):
         # rooms/v11 4.7.4 (v12 5.7.4)
-        how = {"ban": "banned from", "invite": "invited to", "join": "in"}[current]
-        refuse(version, "4.7.4", f"You are {how} this room already")
+        refuse(version, "4.7.4", *_NO_KNOCK[current])

@@ -73,7 +73,7 @@ class Room:
         except auth.AuthError as error:
             name, _, number = error.rule.partition(" ")
             assert name == f"rooms/v{self.version.identifier}"
-            assert str(error)
+            assert " / " in str(error)
             return number
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from heichat_appliance.protocol import pushrules
 from heichat_appliance.protocol.powerlevels import PowerLevels
 from heichat_appliance.protocol.pusheval import NOTHING, Actions, Evaluator, PushEvent
