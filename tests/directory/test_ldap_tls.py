@@ -7,6 +7,7 @@ import os
 
 import pytest
 import pytest_twisted
+from twisted.logger import capturedLogs
 
 from heichat_appliance.directory.ldap import LdapDirectory
 from heichat_appliance.extension import DirectoryUnavailable
@@ -97,6 +98,22 @@ async def test_no_password_before_encryption(make_directory, mode):
 def test_encryption_is_the_default():
     directory = LdapDirectory(["ldap://ldap.example.org"], Slapd.base)
     assert directory._connector.is_private(directory._servers.all[0])
+
+
+@pytest.mark.parametrize(
+    ("uri", "start_tls", "warned"),
+    [
+        ("ldap://ldap.example.org", False, True),
+        ("ldap://ldap.example.org", True, False),
+        ("ldaps://ldap.example.org", False, False),
+        ("ldap://127.0.0.1", False, False),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_clear_text_is_warned_of(make_directory, uri, start_tls, warned):
+    with capturedLogs() as events:
+        make_directory(uris=[uri], start_tls=start_tls)
+    assert any("clear text" in event["log_format"] for event in events) == warned
 
 
 def test_unreadable_authorities(tmp_path):
