@@ -27,10 +27,13 @@ from heichat_appliance.http import account_data as account_data_routes
 from heichat_appliance.http import devices as device_routes
 from heichat_appliance.http import ephemeral as ephemeral_routes
 from heichat_appliance.http import filters as filter_routes
+from heichat_appliance.http import key_backup as key_backup_routes
+from heichat_appliance.http import keys as key_routes
 from heichat_appliance.http import profiles as profile_routes
 from heichat_appliance.http import pushrules as push_rule_routes
 from heichat_appliance.http import sessions as session_routes
 from heichat_appliance.http import sync as sync_routes
+from heichat_appliance.http import to_device as to_device_routes
 from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
 from heichat_appliance.http.routing import Route
@@ -41,7 +44,12 @@ from heichat_appliance.protocol.pdu import Signer
 from heichat_appliance.ratelimit import RateLimiter
 from heichat_appliance.services.account_data import AccountData, Filters
 from heichat_appliance.services.accounts import Accounts
+from heichat_appliance.services.cross_signing import CrossSigning
+from heichat_appliance.services.dehydrated import Dehydrated
+from heichat_appliance.services.device_lists import DeviceLists
 from heichat_appliance.services.ephemeral import Typing
+from heichat_appliance.services.key_backup import KeyBackup
+from heichat_appliance.services.keys import Keys
 from heichat_appliance.services.login import Login
 from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.people import Standings
@@ -54,6 +62,7 @@ from heichat_appliance.services.sessions import Sessions
 from heichat_appliance.services.sync import Sync
 from heichat_appliance.services.sync_rooms import RoomSections
 from heichat_appliance.services.timeline import Timeline
+from heichat_appliance.services.to_device import ToDevice
 from heichat_appliance.services.uia import Uia
 from heichat_appliance.services.unread import Unread
 from heichat_appliance.services.user_directory import UserDirectory
@@ -170,6 +179,12 @@ class Appliance:
             self.engine, self.reactor, self.clock, self.notifier, self.room_sections, self.standings,
             self.push_rules.content, self.presence,
         )  # fmt: skip
+        self.keys = Keys(self.engine)
+        self.cross_signing = CrossSigning(self.engine, self.uia)
+        self.device_lists = DeviceLists(self.engine)
+        self.dehydrated = Dehydrated(self.engine, self.clock)
+        self.to_device = ToDevice(self.engine, self.clock, self.limits["to_device"])
+        self.key_backup = KeyBackup(self.engine)
         self.notifier.listeners.append(self._forget_people)
 
     def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
@@ -199,6 +214,9 @@ class Appliance:
             *ephemeral_routes.routes(self.typing, self.presence, self.receipts),
             *profile_routes.routes(self.profiles),
             *user_directory_routes.routes(self.user_directory),
+            *key_routes.routes(self.keys, self.cross_signing, self.device_lists, self.dehydrated),
+            *key_backup_routes.routes(self.key_backup),
+            *to_device_routes.routes(self.to_device),
             *absent_routes.routes(),
             *version_routes.routes(
                 self.accounts,
@@ -221,6 +239,7 @@ class Appliance:
         self.sessions.start()
         self.presence.start()
         self.profiles.start()
+        await self.key_backup.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
         for line in self.describe():

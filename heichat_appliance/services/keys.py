@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from twisted.internet.defer import Deferred
@@ -25,6 +25,14 @@ INLINE_QUERY = 20
 CLAIMS_PER_JOB = 50
 
 
+class CheckedUpload(NamedTuple):
+    """Keys that were checked: of the device, one-time and fallback ones as (algorithm, key ID, canonical JSON)."""
+
+    device: KeyObject | None
+    one_time: list[tuple[str, str, str]]
+    fallback: list[tuple[str, str, str]]
+
+
 class Keys:
     """Use cases over the keys of devices. `engine` stores them."""
 
@@ -39,67 +47,8 @@ class Keys:
         Returns {"one_time_key_counts": {algorithm: number}}. Raises 400 (shape, M_INVALID_SIGNATURE; identity keys that
         differ from those that the device has; a one-time key of a known name with other content), 413 M_TOO_LARGE.
         """
-        checked = self.check_upload(self._engine.read, user_id, device_id, body)
-        return self._engine.write(self._upload, user_id, device_id, *checked)
-
-    @staticmethod
-    def check_upload(
-        execute: Execute, user_id: str, device_id: str, body: Json
-    ) -> tuple[KeyObject | None, list[tuple[str, str, str]], list[tuple[str, str, str]]]:
-        """Check an upload, with all signatures: (device keys, one-time keys, fallback keys)."""
-        device = None
-        if body.get("device_keys") is not None:
-            device = devicekeys.device_keys(body["device_keys"], user_id, device_id)
-        public = device.public if device else _public_key(keys.device_keys(execute, user_id, device_id), device_id)
-        found = []
-        for field in ("one_time_keys", "fallback_keys"):
-            value = body.get(field)
-            if isinstance(value, dict) and len(value) > MAX_ONE_TIME_KEYS:
-                raise MatrixError(413, "M_TOO_LARGE", f"{field}: at most {MAX_ONE_TIME_KEYS} keys at a time")
-            found.append([] if value is None else devicekeys.one_time_keys(value, user_id, device_id, public, field))
-        algorithms = [algorithm for algorithm, _, _ in found[1]]
-        if len(algorithms) != len(set(algorithms)):
-            raise invalid_param("fallback_keys: at most one key of each algorithm")
-        return device, found[0], found[1]
-
-    def _upload(
-        self,
-        tx: Transaction,
-        user_id: str,
-        device_id: str,
-        device: KeyObject | None,
-        one_time: list[tuple[str, str, str]],
-        fallback: list[tuple[str, str, str]],
-    ) -> Json:
-        if not keys.device_exists(tx.execute, user_id, device_id):
-            raise MatrixError(401, "M_UNKNOWN_TOKEN", "this device was logged out")
-        self.store_upload(tx, user_id, device_id, device, one_time, fallback)
-        return {"one_time_key_counts": keys.counts(tx.execute, user_id, device_id)[0]}
-
-    @staticmethod
-    def store_upload(
-        tx: Transaction,
-        user_id: str,
-        device_id: str,
-        device: KeyObject | None,
-        one_time: list[tuple[str, str, str]],
-        fallback: list[tuple[str, str, str]],
-    ) -> None:
-        """Store what `check_upload` gave, in a job; for errors see `upload`."""
-        if device is not None and _store_device_keys(tx, user_id, device_id, device):
-            keys.note_device_change(tx, user_id)
-        for algorithm, key_id, key in one_time:
-            known = keys.one_time_key(tx.execute, user_id, device_id, algorithm, key_id)
-            if known is None:
-                keys.add_one_time_key(tx, user_id, device_id, algorithm, key_id, key)
-            elif known != key:
-                raise invalid_param(f"one_time_keys: another key was uploaded as {algorithm}:{key_id} already")
-        for algorithm, key_id, key in fallback:
-            keys.put_fallback_key(tx, user_id, device_id, algorithm, key_id, key)
-        for algorithm in {algorithm for algorithm, _, _ in one_time}:
-            keys.forget_old_claims(tx, user_id, device_id, algorithm)
-            if keys.counts(tx.execute, user_id, device_id)[0][algorithm] > MAX_ONE_TIME_KEYS:
-                raise invalid_param(f"one_time_keys: the server keeps at most {MAX_ONE_TIME_KEYS} of {algorithm}")
+        checked = check_upload(self._engine.read, user_id, device_id, body)
+        return self._engine.write(_upload, user_id, device_id, checked)
 
     # -- query ---------------------------------------------------------------------------------------------------
 
@@ -130,6 +79,50 @@ class Keys:
             for user_id, device_id, name, key in await self._engine.write(_claim, part):
                 found.setdefault(user_id, {})[device_id] = {name: orjson.Fragment(key)}
         return {"one_time_keys": found, "failures": {}}
+
+
+def check_upload(execute: Execute, user_id: str, device_id: str, body: Json) -> CheckedUpload:
+    """Check `device_keys`, `one_time_keys` and `fallback_keys` of an upload with all signatures; for errors see
+    `Keys.upload`."""
+    device = None
+    if body.get("device_keys") is not None:
+        device = devicekeys.device_keys(body["device_keys"], user_id, device_id)
+    public = device.public if device else _public_key(keys.device_keys(execute, user_id, device_id), device_id)
+    found = []
+    for field in ("one_time_keys", "fallback_keys"):
+        value = body.get(field)
+        if isinstance(value, dict) and len(value) > MAX_ONE_TIME_KEYS:
+            raise MatrixError(413, "M_TOO_LARGE", f"{field}: at most {MAX_ONE_TIME_KEYS} keys at a time")
+        found.append([] if value is None else devicekeys.one_time_keys(value, user_id, device_id, public, field))
+    algorithms = [algorithm for algorithm, _, _ in found[1]]
+    if len(algorithms) != len(set(algorithms)):
+        raise invalid_param("fallback_keys: at most one key of each algorithm")
+    return CheckedUpload(device, *found)
+
+
+def store_upload(tx: Transaction, user_id: str, device_id: str, upload: CheckedUpload) -> None:
+    """Store what `check_upload` gave, in a job; for errors see `Keys.upload`."""
+    if upload.device is not None and _store_device_keys(tx, user_id, device_id, upload.device):
+        keys.note_device_change(tx, user_id)
+    for algorithm, key_id, key in upload.one_time:
+        known = keys.one_time_key(tx.execute, user_id, device_id, algorithm, key_id)
+        if known is None:
+            keys.add_one_time_key(tx, user_id, device_id, algorithm, key_id, key)
+        elif known != key:
+            raise invalid_param(f"one_time_keys: another key was uploaded as {algorithm}:{key_id} already")
+    for algorithm, key_id, key in upload.fallback:
+        keys.put_fallback_key(tx, user_id, device_id, algorithm, key_id, key)
+    for algorithm in {algorithm for algorithm, _, _ in upload.one_time}:
+        keys.forget_old_claims(tx, user_id, device_id, algorithm)
+        if keys.counts(tx.execute, user_id, device_id)[0].get(algorithm, 0) > MAX_ONE_TIME_KEYS:
+            raise invalid_param(f"one_time_keys: the server keeps at most {MAX_ONE_TIME_KEYS} of {algorithm}")
+
+
+def _upload(tx: Transaction, user_id: str, device_id: str, upload: CheckedUpload) -> Json:
+    if not keys.device_exists(tx.execute, user_id, device_id):
+        raise MatrixError(401, "M_UNKNOWN_TOKEN", "this device was logged out")
+    store_upload(tx, user_id, device_id, upload)
+    return {"one_time_key_counts": keys.counts(tx.execute, user_id, device_id)[0]}
 
 
 def _claim(tx: Transaction, wanted: list[tuple[str, str, str]]) -> list[tuple[str, str, str, str]]:

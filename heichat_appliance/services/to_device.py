@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import orjson
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from heichat_appliance.clock import Clock
-from heichat_appliance.db.engine import Engine, EngineStopped, Transaction
+from heichat_appliance.db.engine import Engine, Transaction
 from heichat_appliance.errors import MatrixError, bad_json
 from heichat_appliance.protocol.devicekeys import Json
 from heichat_appliance.ratelimit import RateLimiter
@@ -71,16 +70,6 @@ class ToDevice:
         if now - self._pruned >= PRUNE_MS:
             self._pruned = now
             store.forget_transactions(tx, now - REMEMBER_MS)
-
-    def acknowledge(self, user_id: str, device_id: str, upto: int) -> None:
-        """The device has received everything up to and including position `upto`; nobody need wait for this."""
-        if store.has_acknowledged(self._engine.read, user_id, device_id, upto):
-            self._engine.write(store.acknowledge, user_id, device_id, upto).addErrback(_not_acknowledged)
-
-
-def _not_acknowledged(failure: Failure) -> None:
-    """Nothing is lost: the next sync acknowledges again. A failed commit is in the log."""
-    failure.trap(EngineStopped, MatrixError)
 
 
 def _full(user_id: str, device_id: str) -> MatrixError:
