@@ -173,8 +173,12 @@ class Slapd:
             self._process = subprocess.Popen(
                 [SLAPD, "-d", "0", "-f", self._conf, "-h", urls], stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
-        for port in filter(None, (self.port, self.tls_port)):
-            self._wait_for(port)
+        try:
+            for port in filter(None, (self.port, self.tls_port)):
+                self._wait_for(port)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Returns when it is gone; its ports then refuse connections."""
