@@ -74,7 +74,9 @@ class Presence:
     # -- for sync ------------------------------------------------------------------------------------------------
 
     def changed_since(self, pos: int) -> list[tuple[int, str]]:
-        """(position, user ID) of those whose presence changed after `pos`, the latest first."""
+        """(position, user ID) of those whose presence changed after `pos`, the latest first; for 0 all who are there."""
+        if pos == 0:
+            return [(self._people[user_id].pos, user_id) for user_id in self._present]
         found = []
         for user_id in reversed(self._people):
             if self._people[user_id].pos <= pos:

@@ -97,7 +97,7 @@ class Sync:
         waiter = _Waiter(self, query, acknowledged)
         if timeout_ms > 0 and not query.full_state and not self._stopping:
             self._notifier.register(query.viewer.user_id, waiter.wake)
-            body = self._incremental(query, acknowledged)
+            body = self._incremental(query, acknowledged, may_wait=True)
             if body is None:
                 waiter.call = self._reactor.callLater(timeout_ms / 1000, self._timed_out, waiter)
                 return waiter.result
@@ -130,7 +130,7 @@ class Sync:
         if waiter.call is None:
             return  # answered or gone
         try:
-            body = self._incremental(waiter.query, waiter.to_device_since)
+            body = self._incremental(waiter.query, waiter.to_device_since, may_wait=not self._stopping)
         except Exception:
             self.release(waiter)
             waiter.result.errback()
@@ -233,8 +233,11 @@ class Sync:
             yield b"}"
         yield b"}"
 
-    def _incremental(self, query: Query, to_device_since: int) -> Body | None:
-        """What happened after `since`; None if there is nothing to tell."""
+    def _incremental(self, query: Query, to_device_since: int, *, may_wait: bool = False) -> Body | None:
+        """What happened after `since`; None if there is nothing to tell.
+
+        With `may_wait` presence alone is not worth an answer: it rides along with the next one (see services.presence).
+        """
         since, upto = query.since or 0, self._engine.position
         viewer = query.viewer
         standing = self._standings.at(viewer.user_id, upto)
@@ -244,9 +247,12 @@ class Sync:
         data = by_room(account_data.changed(self._engine.read, viewer.user_id, since, upto))
         rooms = self._changed_rooms(query, standing, gap, data, upto)
         global_data = self._global_data(query, data.get("", []), False)
-        presence = self._presence_events(query, since, standing)
         changed, left = device_lists.changed_and_left(self._engine.read, viewer.user_id, since, upto)
-        if not (rooms or messages or global_data or presence or changed or left or query.full_state):
+        something = rooms or messages or global_data or changed or left or query.full_state
+        if may_wait and not something:
+            return None
+        presence = self._presence_events(query, since, standing)
+        if not (something or presence):
             return None
         return self._assemble(
             query, upto, rooms, global_data, messages, None if given == upto else given, changed, left, presence

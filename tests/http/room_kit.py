@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
 from heichat_appliance.db.engine import Transaction
 from heichat_appliance.protocol.roomversions import ROOM_VERSIONS
 from heichat_appliance.store.events import StoredEvent
-from tests.appliance import SERVER_NAME, Appliance
+from tests.appliance import SERVER_NAME, Actor, Appliance
 
+#: A server on which nobody's coming and going is told, so that a sync has what the test is about.
+QUIET = {"server": {"presence": "no"}}
 #: What a person does after the invitation to end up with a membership.
 _STEPS = {"invite": (), "join": ("join",), "leave": ("join", "leave"), "ban": ("join", "ban")}
 
@@ -69,3 +75,16 @@ async def set_member(server: Appliance, room_id: str, name: str, membership: str
         )  # fmt: skip
 
     await server.daemon.engine.write(job)
+
+
+async def long_poll(server: Appliance, actor: Actor) -> list[Deferred[dict[str, Any]]]:
+    """A sync of the actor that is waiting at the server when this returns; `await found[0]` gives its answer.
+
+    (In a list, since a Deferred that a coroutine returns would be waited for.)
+    """
+    before = server.daemon.notifier.waiting
+    answer = Deferred.fromCoroutine(actor.sync(timeout=20_000))
+    while server.daemon.notifier.waiting == before:
+        assert not answer.called, f"there was something to tell already: {answer.result}"
+        await deferLater(reactor, 0.001)
+    return [answer]

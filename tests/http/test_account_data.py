@@ -6,14 +6,14 @@ import pytest
 import pytest_twisted
 
 from tests.appliance import Appliance, q
-from tests.http.room_kit import make_room, user
+from tests.http.room_kit import QUIET, long_poll, make_room, user
 
 ALICE = q(user("alice"))
 
 
 @pytest_twisted.async_yield_fixture
 async def server(tmp_path):
-    running = await Appliance.start(tmp_path, plugins=("demo_directory",))
+    running = await Appliance.start(tmp_path, plugins=("demo_directory",), config=QUIET)
     yield running
     await running.stop()
 
@@ -31,9 +31,9 @@ async def test_global_data_is_stored_and_synced(server):
     assert (await alice.put(path, content)).json == {}
     assert (await alice.get(path)).json == content
     assert types((await alice.sync())["account_data"]["events"])["org.example.type"] == content
-    waiting = alice.sync(timeout=20_000)
+    waiting = await long_poll(server, alice)
     await alice.put(path, {"a": 2})
-    assert types((await waiting)["account_data"]["events"]) == {"org.example.type": {"a": 2}}
+    assert types((await waiting[0])["account_data"]["events"]) == {"org.example.type": {"a": 2}}
 
 
 @pytest_twisted.ensureDeferred
