@@ -20,7 +20,7 @@ from heichat_appliance.clock import Clock, SystemClock
 from heichat_appliance.config import Config, ConfigErrors, Section
 from heichat_appliance.db import database
 from heichat_appliance.db.engine import Engine
-from heichat_appliance.extension import IExtension, IIdentity
+from heichat_appliance.extension import IConnected, IExtension, IIdentity, IPages, IRequestGate
 from heichat_appliance.http import absent as absent_routes
 from heichat_appliance.http import account as account_routes
 from heichat_appliance.http import account_data as account_data_routes
@@ -29,6 +29,7 @@ from heichat_appliance.http import ephemeral as ephemeral_routes
 from heichat_appliance.http import filters as filter_routes
 from heichat_appliance.http import key_backup as key_backup_routes
 from heichat_appliance.http import keys as key_routes
+from heichat_appliance.http import pages as page_routes
 from heichat_appliance.http import profiles as profile_routes
 from heichat_appliance.http import pushrules as push_rule_routes
 from heichat_appliance.http import sessions as session_routes
@@ -36,7 +37,7 @@ from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import to_device as to_device_routes
 from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
-from heichat_appliance.http.routing import Route
+from heichat_appliance.http.routing import Gate, Route
 from heichat_appliance.http.server import HTTPFactory
 from heichat_appliance.http.site import Site
 from heichat_appliance.notify import Notifier
@@ -186,6 +187,8 @@ class Appliance:
         self.to_device = ToDevice(self.engine, self.clock, self.limits["to_device"])
         self.key_backup = KeyBackup(self.engine)
         self.notifier.listeners.append(self._forget_people)
+        for plugin in self.providers(IConnected):
+            plugin.connect(self)
 
     def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
         """What is kept in memory of these people may not be right any more."""
@@ -204,6 +207,8 @@ class Appliance:
     def _routes(self) -> list[Route]:
         server = self.config["server"]
         return [
+            *page_routes.routes(),
+            *(route for plugin in self.providers(IPages) for route in plugin.routes()),
             *sync_routes.routes(self.sync, self.engine),
             *session_routes.routes(self.login, self.sessions, self.server_name),
             *device_routes.routes(self.sessions, self.uia),
@@ -227,7 +232,8 @@ class Appliance:
         ]
 
     def _gates(self) -> list[Any]:
-        return account_routes.gates(self.accounts)
+        consent = [(Gate.CONSENT, plugin.check_request) for plugin in self.providers(IRequestGate)]
+        return [*account_routes.gates(self.accounts), *consent]
 
     # -- running -------------------------------------------------------------------------------------------------
 

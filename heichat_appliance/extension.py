@@ -78,3 +78,24 @@ class IRoomPolicy(Interface):
     def preset_content(type, content):
         """What becomes of a state event that a preset brings along or that is said beside a preset: its content, or a
         stricter one. For what clients say out of habit; `check_event` still decides about the result."""
+
+
+class IConnected(Interface):
+    """A plugin that uses the appliance's services."""
+
+    def connect(host):
+        """Called once all services are made and before anything runs; `host` is the `app.Appliance`."""
+
+
+class IRequestGate(Interface):
+    """May this person do this now?"""
+
+    def check_request(request):
+        """Raise `errors.MatrixError` if not. Asked for each request with a login whose route has `Gate.CONSENT`."""
+
+
+class IPages(Interface):
+    """Pages of its own."""
+
+    def routes():
+        """list[http.routing.Route]."""

@@ -63,7 +63,7 @@ class Site:
         self._limits = limits
         self._gates = tuple(gates)
         self._proxies = frozenset(trusted_proxies)
-        self._decoders = {r.body: msgspec.json.Decoder(r.body) for r in routes if r.body not in (None, dict)}
+        self._decoders = {r.body: msgspec.json.Decoder(r.body) for r in routes if r.body not in (None, dict, bytes)}
         missing = {route.limit for route in routes} - {"none", *limits}
         if missing:
             raise ValueError(f"routes name limits that do not exist: {sorted(missing)}")
@@ -147,6 +147,8 @@ class Site:
         body = request.exchange.body
         if model is dict:
             return _json_object(body)
+        if model is bytes:
+            return body
         try:
             return self._decoders[model].decode(body or b"{}")
         except msgspec.ValidationError as error:
