@@ -229,7 +229,7 @@ class Connection:
             return False  # the sink answered, and the connection closes
         if reader.done:
             self._body_done()
-        return True
+        return reader.done  # else what is left over is half a line
 
     def _store(self, data: bytes) -> None:
         if self._body is None:
