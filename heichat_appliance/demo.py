@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from heichat_appliance.config import Config, Section, from_values
 
@@ -23,3 +24,25 @@ def config(data_dir: Path, port: str, sections: Iterable[Section]) -> Config:
         "plugins": {"enabled": "demo_directory, terms_consent, closed_rooms"},
     }
     return from_values(values, sections, source="(demo)", folder=Path.cwd(), demo=True)
+
+
+def banner(url: str, people: Iterable[Any]) -> str:
+    """What the demo prints when it runs: the address, and who can log in (directory.people_file.DemoPerson)."""
+    rows = [f"    {p.person.uni_id:<12}{p.password:<20}{p.person.display_name or ''} ({p.role})" for p in people]
+    return "\n".join(
+        [
+            "",
+            "  heiCHAT läuft als Demo – nur auf diesem Rechner. / heiCHAT runs as a demo, on this machine only.",
+            "",
+            f"  Adresse / address:  {url}",
+            "",
+            "  Melden Sie sich in einem Matrix-Client (z. B. Element) mit dieser Serveradresse und einer Uni-ID an:",
+            "  Log in with a Matrix client (e.g. Element), this server address, and one of these Uni-IDs:",
+            "",
+            f"    {'Uni-ID':<12}{'Passwort/password':<20}Name",
+            *rows,
+            "",
+            "  Beenden mit Strg-C. / Stop with Ctrl-C.",
+            "",
+        ]
+    )

@@ -68,7 +68,16 @@ class HeichatService(Service):
         except (DatabaseRefused, ConfigErrors) as error:
             _refuse_start(str(error))
         started = Deferred.fromCoroutine(self._appliance.start())
+        if self._config.demo:
+            started.addCallback(lambda _: self._greet())
         started.addErrback(lambda failure: _end(failure))
+
+    def _greet(self) -> None:
+        assert self._appliance is not None
+        people = getattr(self._appliance.identity, "people", ())
+        print(
+            demo.banner(self._config["server"].public_url, people), file=sys.__stdout__, flush=True
+        )  # not into the log
 
     def stopService(self) -> Deferred[None] | None:
         """Stop accepting, answer waiting syncs, finish the queue, close the database."""
