@@ -87,7 +87,7 @@ class Head:
         self.headers: dict[str, str] = {}
         self._repeated = ""
         self._feed(data)
-        if len(self.headers) > max_headers or data.count(b"\n") > max_headers + 3:
+        if data.count(b"\n") > max_headers + 2 + data.startswith(b"\r"):
             raise Refused(431, f"More than {max_headers} header fields.")
         if self._repeated:
             raise Refused(400, f"The header field {self._repeated} may be sent only once.")
@@ -207,9 +207,6 @@ class ChunkedBody:
             if end < 0:
                 self._check_unfinished(data[at:])
                 break
-            self._spare -= end + 2 - at
-            if self._spare < 0:
-                raise Refused(400, "The chunks of the body are too small.")
             self._line(self, data[at:end])
             at = end + 2
         return b"".join(pieces), data[at:]
@@ -223,6 +220,9 @@ class ChunkedBody:
         match = _CHUNK_LINE.fullmatch(line)
         if match is None:
             raise Refused(400, "The body is not valid chunked coding.")
+        self._spare -= len(line) + 4
+        if self._spare < 0:
+            raise Refused(400, "The chunks of the body are too small.")
         self._chunk = int(match[1], 16)
         self._line = ChunkedBody._after_chunk if self._chunk else ChunkedBody._trailer
 
