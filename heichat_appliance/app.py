@@ -20,18 +20,30 @@ from heichat_appliance.clock import Clock, SystemClock
 from heichat_appliance.config import Config, ConfigErrors, Section
 from heichat_appliance.db import database
 from heichat_appliance.db.engine import Engine
-from heichat_appliance.extension import IConnected, IExtension, IIdentity, IPages, IRequestGate
+from heichat_appliance.extension import (
+    IConnected,
+    IEventPolicy,
+    IExtension,
+    IIdentity,
+    IPages,
+    IRequestGate,
+    IRoomPolicy,
+)
 from heichat_appliance.http import absent as absent_routes
 from heichat_appliance.http import account as account_routes
 from heichat_appliance.http import account_data as account_data_routes
+from heichat_appliance.http import aliases as alias_routes
 from heichat_appliance.http import devices as device_routes
 from heichat_appliance.http import ephemeral as ephemeral_routes
 from heichat_appliance.http import filters as filter_routes
 from heichat_appliance.http import key_backup as key_backup_routes
 from heichat_appliance.http import keys as key_routes
+from heichat_appliance.http import membership as membership_routes
 from heichat_appliance.http import pages as page_routes
 from heichat_appliance.http import profiles as profile_routes
 from heichat_appliance.http import pushrules as push_rule_routes
+from heichat_appliance.http import rooms as room_routes
+from heichat_appliance.http import send as send_routes
 from heichat_appliance.http import sessions as session_routes
 from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import to_device as to_device_routes
@@ -45,13 +57,16 @@ from heichat_appliance.protocol.pdu import Signer
 from heichat_appliance.ratelimit import RateLimiter
 from heichat_appliance.services.account_data import AccountData, Filters
 from heichat_appliance.services.accounts import Accounts
+from heichat_appliance.services.aliases import Aliases
 from heichat_appliance.services.cross_signing import CrossSigning
 from heichat_appliance.services.dehydrated import Dehydrated
 from heichat_appliance.services.device_lists import DeviceLists
 from heichat_appliance.services.ephemeral import Typing
+from heichat_appliance.services.invitees import Invitees
 from heichat_appliance.services.key_backup import KeyBackup
 from heichat_appliance.services.keys import Keys
 from heichat_appliance.services.login import Login
+from heichat_appliance.services.membership import Membership
 from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.people import Standings
 from heichat_appliance.services.presence import Presence
@@ -59,6 +74,9 @@ from heichat_appliance.services.profiles import Profiles
 from heichat_appliance.services.pushrules import PushRules
 from heichat_appliance.services.receipts import Receipts
 from heichat_appliance.services.render import Renderer
+from heichat_appliance.services.reports import Reports
+from heichat_appliance.services.rooms import Rooms
+from heichat_appliance.services.send import Sender
 from heichat_appliance.services.sessions import Sessions
 from heichat_appliance.services.sync import Sync
 from heichat_appliance.services.sync_rooms import RoomSections
@@ -66,6 +84,7 @@ from heichat_appliance.services.timeline import Timeline
 from heichat_appliance.services.to_device import ToDevice
 from heichat_appliance.services.uia import Uia
 from heichat_appliance.services.unread import Unread
+from heichat_appliance.services.upgrade import Upgrade
 from heichat_appliance.services.user_directory import UserDirectory
 from heichat_appliance.services.wakeups import Wakeups
 from heichat_appliance.settings import SECTIONS
@@ -158,7 +177,9 @@ class Appliance:
         self.login = Login(passwords, self.accounts, self.sessions)
         self.uia = Uia(passwords, self.accounts, self.clock)
         self.renderer = Renderer(self.engine)
-        self.timeline = Timeline(self.signer, self.clock, [])
+        policies = [policy.check_event for policy in self.providers(IEventPolicy)]
+        self.timeline = Timeline(self.signer, self.clock, policies)
+        self._build_room_services()
         self.wakeups = Wakeups(self.engine, self.reactor)
         self.typing = Typing(self.engine, self.reactor, self.wakeups)
         self.presence = Presence(self.engine, self.clock, self.reactor, config["server"].presence)
@@ -190,6 +211,17 @@ class Appliance:
         for plugin in self.providers(IConnected):
             plugin.connect(self)
 
+    def _build_room_services(self) -> None:
+        """What changes rooms."""
+        engine, timeline, name, policies = self.engine, self.timeline, self.server_name, self.providers(IRoomPolicy)
+        self.invitees = Invitees(engine, name, self.identity)
+        self.membership = Membership(engine, timeline, self.invitees)
+        self.sender = Sender(engine, timeline, self.membership, self.accounts)
+        self.aliases = Aliases(engine, timeline, self.accounts, policies, name)
+        self.rooms = Rooms(engine, timeline, self.membership, self.invitees, self.aliases, policies, name)
+        self.upgrade = Upgrade(engine, timeline, self.membership, self.aliases, policies, name)
+        self.reports = Reports(engine, self.clock)
+
     def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
         """What is kept in memory of these people may not be right any more."""
         for user_id in users:
@@ -210,6 +242,10 @@ class Appliance:
             *page_routes.routes(),
             *(route for plugin in self.providers(IPages) for route in plugin.routes()),
             *sync_routes.routes(self.sync, self.engine),
+            *send_routes.routes(self.sender),
+            *membership_routes.routes(self.membership),
+            *room_routes.routes(self.rooms, self.upgrade, self.reports),
+            *alias_routes.routes(self.aliases, self.server_name),
             *session_routes.routes(self.login, self.sessions, self.server_name),
             *device_routes.routes(self.sessions, self.uia),
             *account_routes.routes(self.accounts, self.sessions),

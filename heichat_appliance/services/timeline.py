@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from twisted.logger import Logger
 
 from heichat_appliance.clock import Clock
@@ -76,6 +77,14 @@ class RoomView:
         event = self.get(("m.room.member", user_id))
         return None if event is None else event.content["membership"]
 
+    def unchanged(self, type: str, state_key: str, sender: str, content: dict[str, Any]) -> str | None:
+        """The ID of the present state event if it says exactly this, by this sender; else None."""
+        event = self.get((type, state_key))
+        if event is None or event.sender != sender or event.content != content:
+            return None
+        # Python takes true for 1 and 1.0 for 1, JSON does not.
+        return event.event_id if _sorted(event.content) == _sorted(content) else None
+
     @property
     def create(self) -> Pdu:
         """The create event."""
@@ -102,6 +111,10 @@ class RoomView:
         """Read this piece of state again when it is next asked for (it was redacted)."""
         self._state.pop((type, state_key), None)
         self._levels = None
+
+
+def _sorted(content: dict[str, Any]) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
 
 
 @dataclass(frozen=True, slots=True)

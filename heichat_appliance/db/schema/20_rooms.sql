@@ -70,6 +70,7 @@ CREATE TABLE room_aliases (
     creator TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX room_aliases_of_room ON room_aliases (room_id);
+CREATE INDEX room_aliases_by_creator ON room_aliases (creator);
 
 -- Rooms that were published to the room directory (only without the plugin closed_rooms).
 CREATE TABLE published_rooms (

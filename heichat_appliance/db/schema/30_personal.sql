@@ -74,3 +74,4 @@ CREATE TABLE reports (
     reason   TEXT NOT NULL,
     ts       INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX reports_of_reporter ON reports (reporter, ts);
