@@ -29,8 +29,8 @@ def keys_of(execute: Execute, user_id: str) -> dict[str, CrossSigningKey]:
 def keys_of_people(execute: Execute, user_ids: Iterable[str]) -> list[tuple[str, CrossSigningKey]]:
     """(user ID, key) of all cross-signing keys of these people."""
     rows = execute(
-        "SELECT user_id, usage, key_id, key FROM json_each(?) AS asked "
-        "CROSS JOIN cross_signing_keys ON user_id = asked.value",
+        "SELECT k.user_id, k.usage, k.key_id, k.key FROM json_each(?) AS asked "
+        "CROSS JOIN cross_signing_keys AS k ON k.user_id = asked.value",
         (orjson.dumps(list(user_ids)).decode(),),
     )
     return [(row[0], CrossSigningKey._make(row[1:])) for row in rows]
