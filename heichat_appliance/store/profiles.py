@@ -11,6 +11,10 @@ from heichat_appliance.db.engine import Transaction
 from heichat_appliance.store.events import Execute
 
 
+#: People that a search sorts.
+MAX_CANDIDATES = 1_000
+
+
 class Display(NamedTuple):
     """What member events and searches show of a person."""
 
@@ -97,7 +101,8 @@ def search(execute: Execute, searcher: str, words: Sequence[Sequence[str]], limi
     """At most `limit` other people with an account, for whom each of `words` (in one of its spellings) begins a word of
     the display name or of the localpart. Those who share a room with the searcher come first, then by display name.
 
-    Case and diacritics do not count. Locked accounts are left out.
+    Case and diacritics do not count. Locked accounts are left out. Of a term that fits very many, MAX_CANDIDATES are
+    looked at.
     """
     query = " AND ".join("(" + " OR ".join(f'"{_quoted(one)}"*' for one in spellings) + ")" for spellings in words)
     rows = execute(
@@ -106,11 +111,11 @@ def search(execute: Execute, searcher: str, words: Sequence[Sequence[str]], limi
         "EXISTS (SELECT 1 FROM memberships AS mine JOIN memberships AS theirs ON theirs.room_id = mine.room_id "
         "  AND theirs.user_id = people.user_id AND theirs.membership = 'join' AND theirs.to_pos = 9223372036854775807 "
         "  WHERE mine.user_id = ?1 AND mine.membership = 'join' AND mine.to_pos = 9223372036854775807) AS shared "
-        "FROM people_words JOIN people ON people.id = people_words.rowid "
-        "JOIN accounts ON accounts.user_id = people.user_id AND accounts.locked = 0 "
-        "WHERE people_words MATCH ?2 AND people.user_id <> ?1 "
+        "FROM (SELECT rowid FROM people_words WHERE people_words MATCH ?2 LIMIT ?4) AS fitting "
+        "JOIN people ON people.id = fitting.rowid "
+        "JOIN accounts ON accounts.user_id = people.user_id AND accounts.locked = 0 WHERE people.user_id <> ?1 "
         "ORDER BY shared DESC, people.display_name COLLATE NOCASE, people.user_id LIMIT ?3",
-        (searcher, query, limit),
+        (searcher, query, limit, MAX_CANDIDATES),
     )
     return [Found(row[0], row[1], orjson.loads(row[2]) if row[2] else None, bool(row[3])) for row in rows]
 
