@@ -10,7 +10,6 @@ import orjson
 from heichat_appliance.db.engine import Transaction
 from heichat_appliance.store.events import Execute
 
-
 #: People that a search sorts.
 MAX_CANDIDATES = 1_000
 
