@@ -16,6 +16,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from heichat_appliance.app import Appliance as Daemon
 from heichat_appliance.app import all_sections
 from heichat_appliance.config import from_values
+from heichat_appliance.db import invariants
+from heichat_appliance.db.engine import connect
 
 SERVER_NAME = "chat.test"
 CLIENT = "/_matrix/client/v3"
@@ -224,9 +226,21 @@ class Appliance:
         return Actor(self.url, self.pool, answer.json)
 
     async def stop(self) -> None:
-        """Stop the daemon in order."""
+        """Stop the daemon in order; the database it leaves must be whole."""
         await self.pool.closeCachedConnections()
         await self.daemon.stop()
+        assert self.problems() == []
+
+    def problems(self) -> list[str]:
+        """What the invariant checker finds in the database."""
+        daemon = self.daemon
+        connection = connect(daemon.database_path, read_only=True)
+        try:
+            return invariants.check(
+                connection.execute, daemon.server_name, daemon.signer.verify_keys, daemon.engine.position
+            )
+        finally:
+            connection.close()
 
 
 def demo_password(uni_id: str) -> str:

@@ -14,7 +14,7 @@ FOUNDATION = {"errors", "ids", "clock", "notify", "ratelimit", "config", "settin
 #: What each part may import besides itself and the foundation.
 ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
-    "db": set(),
+    "db": {"protocol"},
     "store": {"db", "protocol"},
     "directory": set(),
     "calls": set(),
