@@ -190,7 +190,7 @@ class Appliance:
         self.profiles = Profiles(
             self.engine,
             self.timeline,
-            name_from_directory=config["accounts"].display_name == "directory",
+            directory=self.identity if config["accounts"].display_name == "directory" else None,
             changed=self.presence.profile_changed,
         )
         self.user_directory = UserDirectory(self.engine, self.reactor, self.server_name, self.identity)
@@ -207,7 +207,8 @@ class Appliance:
         self.dehydrated = Dehydrated(self.engine, self.clock)
         self.to_device = ToDevice(self.engine, self.clock, self.limits["to_device"])
         self.key_backup = KeyBackup(self.engine)
-        self.notifier.listeners.append(self._forget_people)
+        self.notifier.listeners += [self._forget_people, self.typing.committed]
+        self.login.every_login.append(self.profiles.logged_in)
         for plugin in self.providers(IConnected):
             plugin.connect(self)
 
@@ -242,7 +243,7 @@ class Appliance:
             *page_routes.routes(),
             *(route for plugin in self.providers(IPages) for route in plugin.routes()),
             *sync_routes.routes(self.sync, self.engine),
-            *send_routes.routes(self.sender),
+            *send_routes.routes(self.sender, self.presence.acted),
             *membership_routes.routes(self.membership),
             *room_routes.routes(self.rooms, self.upgrade, self.reports),
             *alias_routes.routes(self.aliases, self.server_name),

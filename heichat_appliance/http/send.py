@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from heichat_appliance.errors import bad_json, invalid_param
@@ -10,13 +11,14 @@ from heichat_appliance.ids import check_length
 from heichat_appliance.services.send import Sender
 
 
-def routes(sender: Sender) -> list[Route]:
-    """The operations of this chapter."""
+def routes(sender: Sender, acted: Callable[[str], None]) -> list[Route]:
+    """The operations of this chapter. `acted(user_id)` hears of people who send something."""
 
     def message(request: Request) -> Any:
         params = request.params
         txn_id = _checked("txnId", params["txnId"])
         event_type = _checked("eventType", params["eventType"])
+        acted(request.user_id)
         return sender.message(
             request.user_id, request.device_id, params["roomId"], event_type, txn_id, request.body
         ).addCallback(_event_id)

@@ -68,8 +68,16 @@ class Typing:
         seconds = min(DEFAULT_TIMEOUT if timeout is None else timeout, MAX_TIMEOUT) / 1000
         return self._engine.write(self._set, user_id, room_id, seconds if typing else 0, volatile=True)
 
+    def committed(self, position: int, rooms: set[str], users: set[str]) -> None:
+        """Listens to the notifier: something happened in `rooms` and to `users`. Whoever left types no longer."""
+        for room_id in rooms:
+            for user_id in users & self._typing(room_id).keys():
+                now = state.membership_now(self._engine.read, user_id, room_id)
+                if now is None or now.membership != "join":
+                    self.stopped(user_id, room_id)
+
     def stopped(self, user_id: str, room_id: str) -> None:
-        """The person does not type any more: they sent what they typed, or left."""
+        """The person does not type any more."""
         if user_id in self._typing(room_id):
             run_volatile(self._engine, self._set, user_id, room_id, 0)
 

@@ -116,8 +116,15 @@ class Presence:
             run_volatile(self._engine, self._settle, [user_id])
 
     def acted(self, user_id: str) -> None:
-        """The person did something themselves, such as sending a message. As cheap as `seen`."""
-        self.seen(user_id, ONLINE)
+        """The person did something themselves, such as sending a message. As cheap as `seen`.
+
+        Whoever is offline stays so: their client may be told not to show them.
+        """
+        person, now = self._people.get(user_id), self._clock.now_ms()
+        if person is not None and person.state_at(now) != OFFLINE:
+            person.active_ms = person.online_ms = now
+            if person.state != ONLINE:
+                run_volatile(self._engine, self._settle, [user_id])
 
     def profile_changed(self, user_id: str) -> None:
         """Display name or avatar changed, which the presence event repeats (client-server API "Profiles")."""

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from heichat_appliance import ids
 from heichat_appliance.db.engine import Engine, EngineStopped, Transaction
 from heichat_appliance.errors import MatrixError, bad_json, forbidden, invalid_param, not_found
+from heichat_appliance.extension import DirectoryUnavailable
 from heichat_appliance.services.timeline import Timeline
 from heichat_appliance.store import accounts
 from heichat_appliance.store import profiles as store
@@ -44,12 +45,15 @@ class Profiles:
     """Reads and changes profiles."""
 
     def __init__(
-        self, engine: Engine, timeline: Timeline, *, name_from_directory: bool, changed: Callable[[str], None]
+        self, engine: Engine, timeline: Timeline, *, directory: Any | None, changed: Callable[[str], None]
     ) -> None:
-        """`changed(user_id)` is called after a new display name or avatar was stored."""
+        """`directory`: the provider of extension.IIdentity if display names come from there, None if people choose them.
+
+        `changed(user_id)` is called after a new display name or avatar was stored.
+        """
         self._engine = engine
         self._timeline = timeline
-        self._name_from_directory = name_from_directory
+        self._directory = directory
         self._changed = changed
         self._working: set[str] = set()
 
@@ -97,16 +101,26 @@ class Profiles:
         self._check_may_change(name)
         return self._write(user_id, name, None)
 
-    def take_over_name(self, user_id: str, name: str | None) -> Deferred[None]:
-        """The display name that the directory has for a person now; ignored where people choose it themselves."""
-        name = (name or "").strip()[:MAX_NAME]
-        if not name or not self._name_from_directory:
-            return succeed(None)
-        return self._write(user_id, NAME, orjson.dumps(name).decode())
+    def logged_in(self, user_id: str) -> None:
+        """After a login, where display names come from the directory: look whether it has a new one by now."""
+        if self._directory is not None:
+            Deferred.fromCoroutine(self._take_over_name(self._directory, user_id)).addErrback(
+                lambda failure: log.failure("a name of the directory could not be taken over", failure)
+            )
+
+    async def _take_over_name(self, directory: Any, user_id: str) -> None:
+        account = accounts.by_user_id(self._engine.read, user_id)
+        try:
+            person = None if account is None else await directory.look_up(account.uni_id)
+            name = ((person and person.display_name) or "").strip()[:MAX_NAME]
+            if name:
+                await self._write(user_id, NAME, orjson.dumps(name).decode())
+        except (DirectoryUnavailable, EngineStopped):
+            pass  # at the next login then
 
     def _check_may_change(self, name: str) -> None:
         _check_key(name)
-        if name == NAME and self._name_from_directory:
+        if name == NAME and self._directory is not None:
             raise forbidden(
                 "your name comes from the university's directory and can't be changed here / "
                 "Ihr Name kommt aus dem Verzeichnis der Universität und kann hier nicht geändert werden"

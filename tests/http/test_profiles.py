@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import fail, succeed
 from twisted.internet.task import deferLater
 
+from heichat_appliance.extension import DirectoryUnavailable, Person
 from heichat_appliance.store import profiles
 from tests.appliance import Appliance, q
 from tests.http.room_kit import QUIET, long_poll, make_room, user
@@ -176,7 +178,7 @@ async def test_a_stop_in_between_is_made_good_at_the_next_start(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_names_from_the_directory_can_not_be_changed(tmp_path):
+async def test_names_from_the_directory_can_not_be_changed_but_follow_it(tmp_path, monkeypatch):
     config = {**QUIET, "accounts": {"display_name": "directory"}}
     server = await Appliance.start(tmp_path, plugins=("demo_directory",), config=config)
     try:
@@ -192,8 +194,40 @@ async def test_names_from_the_directory_can_not_be_changed(tmp_path):
         assert (await alice.get(ALICE + "/displayname")).json == {"displayname": "Alice Müller"}
         assert (await alice.put(ALICE + "/avatar_url", {"avatar_url": "mxc://chat.test/x"})).status == 200
         room = await make_room(server, "alice")
-        await server.daemon.profiles.take_over_name(alice.user_id, "Alice Schmidt")
+        monkeypatch.setattr(
+            server.daemon.identity, "look_up", lambda uni_id: succeed(Person(uni_id, "Alice Schmidt", None))
+        )
+        alice = await server.login("alice")
+        while (await alice.get(ALICE + "/displayname")).json == {"displayname": "Alice Müller"}:
+            pass
         await all_rooms_told(server)
         assert (await members_in(alice, room))[-1]["displayname"] == "Alice Schmidt"
+        monkeypatch.setattr(server.daemon.identity, "look_up", lambda uni_id: fail(DirectoryUnavailable("down")))
+        alice = await server.login("alice")
+        assert (await alice.get(ALICE + "/displayname")).json == {"displayname": "Alice Schmidt"}
+    finally:
+        await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_before_agreeing_to_the_terms_a_profile_stays_as_it_is(tmp_path):
+    server = await Appliance.start(tmp_path, plugins=("demo_directory", "terms_consent"), config=QUIET)
+    try:
+        alice = await server.login("alice")
+        for answer in (
+            await alice.put(ALICE + "/displayname", {"displayname": "A"}),
+            await alice.delete(ALICE + "/displayname"),
+        ):
+            assert (answer.status, answer.errcode) == (403, "M_CONSENT_NOT_GIVEN")
+        own = f"/user/{q(alice.user_id)}"
+        for answer in (  # what clients do at their start works
+            await alice.get(ALICE),
+            await alice.put(own + "/account_data/org.example.settings", {}),
+            await alice.post(own + "/filter", {}),
+            await alice.get("/pushrules/"),
+            await alice.put(f"/presence/{q(alice.user_id)}/status", {"presence": "online"}),
+            await alice.post("/user_directory/search", {"search_term": "bob"}),
+        ):
+            assert answer.status == 200
     finally:
         await server.stop()

@@ -88,6 +88,60 @@ async def test_only_members_type(server, membership):
     assert server.daemon.typing.in_room(room) == (0, [])
 
 
+@pytest.mark.parametrize("membership", ["leave", "ban"])
+@pytest_twisted.ensureDeferred
+async def test_whoever_leaves_stops_typing(server, membership):
+    alice, bob = await server.login("alice"), await server.login("bob")
+    room = await make_room(server, "alice", bob="join")
+    await type_in(bob, room, timeout=100_000)
+    await type_in(alice, room, timeout=100_000)
+    await alice.sync()
+    waiting = await long_poll(server, alice)
+    await set_member(server, room, "bob", membership, "bob" if membership == "leave" else "alice")
+    synced = await waiting[0]
+    if typing_in(synced, room) is None:
+        synced = await (await long_poll(server, alice))[0]
+    assert typing_in(synced, room) == [alice.user_id]
+
+
+@pytest_twisted.ensureDeferred
+async def test_typing_in_a_large_room_is_told_later(server, monkeypatch):
+    monkeypatch.setattr("heichat_appliance.services.wakeups.SMALL_ROOM", 1)
+    monkeypatch.setattr("heichat_appliance.services.wakeups.DELAY_SECONDS", 0.2)
+    alice, bob = await server.login("alice"), await server.login("bob")
+    room = await make_room(server, "alice", bob="join")
+    await alice.sync()
+    waiting = await long_poll(server, alice)
+    await type_in(bob, room, timeout=100_000)
+    assert not waiting[0].called
+    assert typing_in(await waiting[0], room) == [bob.user_id]
+
+
+@pytest_twisted.ensureDeferred
+async def test_suspended_people_show_nothing_new_of_themselves(social):
+    alice, bob, admin = [await social.login(name) for name in ("alice", "bob", "admin")]
+    room = await make_room(social, "alice", bob="join")
+    event = await say(social, room, "alice")
+    path = f"/_matrix/client/v1/admin/suspend/{q(bob.user_id)}"
+    assert (await admin.put(path, {"suspended": True})).status == 200
+    for answer in (
+        await type_in(bob, room),
+        await bob.put(f"/presence/{q(bob.user_id)}/status", {"presence": "online", "status_msg": "spam"}),
+        await bob.put(f"/profile/{q(bob.user_id)}/displayname", {"displayname": "spam"}),
+        await bob.delete(f"/profile/{q(bob.user_id)}/displayname"),
+    ):
+        assert (answer.status, answer.errcode) == (403, "M_USER_SUSPENDED")
+    own = f"/user/{q(bob.user_id)}"
+    for answer in (
+        await bob.post(f"/rooms/{q(room)}/receipt/m.read/{q(event)}"),
+        await bob.put(f"{own}/account_data/t", {}),
+        await bob.post(f"{own}/filter", {}),
+        await bob.put(f"{own}/rooms/{q(room)}/tags/u.x", {}),
+        await bob.get(f"/profile/{q(alice.user_id)}"),
+    ):
+        assert answer.status == 200
+
+
 # -- presence ----------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +215,30 @@ async def test_presence_wakes_nobody_but_is_not_lost(social):
     assert not waiting[0].called
     await say(social, room, "bob")
     assert presence_in(await waiting[0])[bob.user_id]["presence"] == "online"
+
+
+@pytest_twisted.ensureDeferred
+async def test_sending_shows_that_a_person_is_there_unless_they_hide(social):
+    alice, bob = await social.login("alice"), await social.login("bob")
+    room = await make_room(social, "alice", bob="join")
+    await bob.sync(set_presence="offline")
+    await bob.send(room, "unseen")
+    assert (await status(alice, "bob")).json["presence"] == "offline"
+    await bob.sync(set_presence="unavailable")
+    await bob.send(room, "seen")
+    assert (await status(alice, "bob")).json["presence"] == "online"
+
+
+@pytest_twisted.ensureDeferred
+async def test_presence_repeats_a_new_name(social):
+    alice, bob = await social.login("alice"), await social.login("bob")
+    await make_room(social, "alice", bob="join")
+    await bob.sync()
+    assert presence_in(await alice.sync())[bob.user_id]["displayname"] == "Bob Schäfer"
+    await bob.put(f"/profile/{q(bob.user_id)}/displayname", {"displayname": "Robert"})
+    await bob.put(f"/profile/{q(bob.user_id)}/avatar_url", {"avatar_url": "mxc://chat.test/r"})
+    found = presence_in(await alice.sync())[bob.user_id]
+    assert (found["displayname"], found["avatar_url"]) == ("Robert", "mxc://chat.test/r")
 
 
 @pytest_twisted.ensureDeferred
