@@ -162,13 +162,15 @@ async def test_bodies_that_are_no_json_object(server, raw):
 
 @pytest_twisted.ensureDeferred
 async def test_a_device_is_used_again_by_the_same_person_only(server):
-    first = await server.login("alice", device_id="PHONE", initial_device_display_name="My phone")
+    first = await server.login("alice", device_id="PHONE", initial_device_display_name="My phone", refresh_token=True)
     bob = await server.login("bob", device_id="PHONE", initial_device_display_name="Bob's phone")
     again = await server.login("alice", device_id="PHONE", initial_device_display_name="Other name")
     assert again.device_id == "PHONE"
     ended = await first.get("/account/whoami")
     assert (ended.status, ended.errcode) == (401, "M_UNKNOWN_TOKEN")
     assert "soft_logout" not in ended.json
+    refused = await server.http.post("/refresh", {"refresh_token": first.login["refresh_token"]})
+    assert (refused.status, refused.errcode) == (401, "M_UNKNOWN_TOKEN")
     assert (await again.get("/devices/PHONE")).json["display_name"] == "My phone"
     assert (await bob.get("/devices/PHONE")).json["display_name"] == "Bob's phone"
 
