@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from nacl.signing import SigningKey
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 from zope.interface import providedBy
 
-from heichat_appliance import __version__, plugins
+from heichat_appliance import __version__
 from heichat_appliance.clock import Clock, SystemClock
-from heichat_appliance.config import Config, ConfigErrors, Section
+from heichat_appliance.config import Config, ConfigErrors
 from heichat_appliance.db import database
 from heichat_appliance.db.engine import Engine
 from heichat_appliance.extension import (
     IConnected,
     IEventPolicy,
-    IExtension,
     IIdentity,
     IPages,
     IRequestGate,
@@ -53,7 +49,7 @@ from heichat_appliance.http.routing import Gate, Route
 from heichat_appliance.http.server import HTTPFactory
 from heichat_appliance.http.site import Site
 from heichat_appliance.notify import Notifier
-from heichat_appliance.protocol.pdu import Signer
+from heichat_appliance.plugins import extensions
 from heichat_appliance.ratelimit import RateLimiter
 from heichat_appliance.services.account_data import AccountData, Filters
 from heichat_appliance.services.accounts import Accounts
@@ -78,6 +74,7 @@ from heichat_appliance.services.reports import Reports
 from heichat_appliance.services.rooms import Rooms
 from heichat_appliance.services.send import Sender
 from heichat_appliance.services.sessions import Sessions
+from heichat_appliance.services.signing import load_signer
 from heichat_appliance.services.sync import Sync
 from heichat_appliance.services.sync_rooms import RoomSections
 from heichat_appliance.services.timeline import Timeline
@@ -87,21 +84,9 @@ from heichat_appliance.services.unread import Unread
 from heichat_appliance.services.upgrade import Upgrade
 from heichat_appliance.services.user_directory import UserDirectory
 from heichat_appliance.services.wakeups import Wakeups
-from heichat_appliance.settings import SECTIONS
 from heichat_appliance.store import state
 
 log = Logger()
-
-
-def extensions() -> dict[str, Any]:
-    """Every extension that is installed, by name."""
-    return {extension.name: extension for extension in getPlugins(IExtension, plugins)}
-
-
-def all_sections() -> list[Section]:
-    """The declared sections: the appliance's own, and one for each extension."""
-    own = [Section(e.name, (e.__doc__ or "").strip().split("\n\n")[0], e.options) for e in extensions().values()]
-    return [*SECTIONS, *sorted(own, key=lambda section: section.name)]
 
 
 class Appliance:
@@ -313,15 +298,3 @@ class Appliance:
         await self.engine.close()
         self._lock.release()
         log.info("heiCHAT has stopped")
-
-
-def load_signer(data_dir: Path, server_name: str) -> Signer:
-    """The server's Ed25519 key from `signing.key` (key ID and Base64 seed in one line), made at the first start."""
-    path = data_dir / "signing.key"
-    if not path.exists():
-        new = path.with_suffix(".new")
-        new.touch(mode=0o600)
-        new.write_text(f"ed25519:{secrets.token_hex(3)} {SigningKey.generate().encode().hex()}\n")
-        new.rename(path)
-    key_id, seed = path.read_text().split()
-    return Signer(server_name, key_id, SigningKey(bytes.fromhex(seed)))

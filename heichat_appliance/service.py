@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from heichat_appliance import demo
-from heichat_appliance.app import Appliance, all_sections
+from heichat_appliance.app import Appliance
 from heichat_appliance.config import Config, ConfigErrors, read
 from heichat_appliance.db.database import DatabaseRefused
+from heichat_appliance.plugins import all_sections
 
 log = Logger()
 
@@ -63,6 +66,7 @@ class HeichatService(Service):
         from twisted.internet import reactor
 
         Service.startService(self)
+        reactor.callWhenRunning(_end_well_on_sigterm)  # type: ignore[attr-defined]
         try:
             self._appliance = Appliance(self._config, reactor)
         except (DatabaseRefused, ConfigErrors) as error:
@@ -85,6 +89,17 @@ class HeichatService(Service):
         return None if self._appliance is None else Deferred.fromCoroutine(self._appliance.stop())
 
 
+def _end_well_on_sigterm() -> None:
+    """Stop in order on SIGTERM, with exit status 0: twistd by itself would stop in order and then die of the signal."""
+    from twisted.internet import reactor
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
+
+    signal.signal(signal.SIGTERM, stop)
+
+
 def _refuse_start(reason: str) -> None:
     print(f"heiCHAT can't start: {reason}", file=sys.stderr)
     raise SystemExit(1)
@@ -95,4 +110,5 @@ def _end(failure: Any) -> None:
 
     log.failure("heiCHAT could not start", failure)
     print(f"heiCHAT can't start: {failure.getErrorMessage()}", file=sys.stderr)
+    atexit.register(os._exit, 1)  # twistd lets nobody say its exit status; this runs when it has tidied up
     reactor.callWhenRunning(reactor.stop)  # type: ignore[attr-defined]

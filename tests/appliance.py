@@ -14,10 +14,10 @@ from twisted.internet import reactor
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from heichat_appliance.app import Appliance as Daemon
-from heichat_appliance.app import all_sections
 from heichat_appliance.config import from_values
 from heichat_appliance.db import invariants
 from heichat_appliance.db.engine import connect
+from heichat_appliance.plugins import all_sections
 
 SERVER_NAME = "chat.test"
 CLIENT = "/_matrix/client/v3"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from heichat_appliance.app import all_sections
 from heichat_appliance.config import ConfigErrors, example, read
+from heichat_appliance.plugins import all_sections
 
 ROOT = Path(__file__).parent.parent
 

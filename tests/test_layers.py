@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "services": {"store", "db", "protocol", "directory"},
     "http": {"services", "store", "db", "protocol", "calls"},
     "plugins": {"services", "store", "db", "protocol", "directory", "http"},
-    "admin": {"services", "store", "db", "protocol", "http", "calls", "directory"},
+    "admin": {"services", "store", "db", "protocol", "http", "calls", "directory", "plugins"},
 }
 #: Top-level modules that see everything: the composition root and what starts it.
 ROOTS = {"app", "service", "demo"}
