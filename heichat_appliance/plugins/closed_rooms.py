@@ -55,8 +55,9 @@ class ClosedRooms:
 
 @implementer(IPlugin, IExtension)
 class _ClosedRoomsExtension:
+    """Only closed rooms: none can be public, readable by everybody, open to guests, or published."""
+
     name = "closed_rooms"
-    doc = "Only closed rooms: none can be public, readable by everybody, open to guests, or published."
     options = ()
 
     def build(self, settings: Settings, host: Any) -> ClosedRooms:
