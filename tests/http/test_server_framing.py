@@ -9,10 +9,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.http.server_kit import MAX_BODY, Seen, deliver, expected_body, request, split_answers
 
 from heichat_appliance.http.framing import ChunkedBody, CountedBody, Head, Refused
 from heichat_appliance.http.server import Limits
+from tests.http.server_kit import MAX_BODY, Seen, deliver, expected_body, request, split_answers
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: here\r\n\r\n"
 
@@ -73,7 +73,7 @@ GOOD: dict[str, tuple[bytes, list[Seen]]] = {
             *(Seen("GET", "/1", "", b""), Seen("PUT", "/2", "", b"abc"), Seen("POST", "/a", "", b"d")),
             *(Seen("HEAD", "/4", "", b""), Seen("GET", "/5", "", b"")),
         ],
-    ),  # fmt: skip
+    ),
     "an empty line first": (b"\r\n" + request("GET /a"), [Seen("GET", "/a", "", b"")]),
     "absolute form of this host": (request("GET http://HERE/a?b"), [Seen("GET", "/a", "b", b"")]),
     "absolute form without path": (request("GET https://here?b"), [Seen("GET", "/", "b", b"")]),
@@ -272,7 +272,11 @@ def test_where_the_bytes_are_cut_makes_no_difference(case, data):
     sent = case[0] if isinstance(case[0], bytes) else case[1]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=12)))
     pieces = [sent[a:b] for a, b in zip([0, *cuts], [*cuts, len(sent)], strict=True) if a < b]
-    assert deliver(pieces) == deliver([sent])
+    cut, whole = deliver(pieces), deliver([sent])
+    assert (cut.seen, cut.refused, cut.ended) == (whole.seen, whole.refused, whole.ended)
+    assert [answer.status for answer in split_answers(cut.sent)[0]] == [
+        answer.status for answer in split_answers(whole.sent)[0]
+    ]
 
 
 @settings(deadline=None, max_examples=200)
