@@ -6,6 +6,7 @@ CPU is user and system time of the server alone, taken when it has come to rest:
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urlencode
 
@@ -172,15 +173,12 @@ async def delivery(site: Site, sizes: Sizes) -> list[Figure]:
     await asyncio.gather(*(people[number][0].send(rooms[number][0], "warm") for number in range(SMALL_ROOMS)))
     async with Stopwatch(site) as sending:
         await asyncio.gather(*map(alone, range(SMALL_ROOMS)))
-    audiences = [Audience(members) for members in people]
-    for audience in audiences:
-        await audience.__aenter__()
-    await asyncio.gather(*(heard(number, audience, 1) for number, audience in enumerate(audiences)))
-    delays.clear()
-    async with Stopwatch(site) as watch:
-        await asyncio.gather(*(heard(number, audience, sizes.rounds) for number, audience in enumerate(audiences)))
-    for audience in audiences:
-        await audience.__aexit__()
+    async with AsyncExitStack() as waiting:
+        audiences = [await waiting.enter_async_context(Audience(members)) for members in people]
+        await asyncio.gather(*(heard(number, audience, 1) for number, audience in enumerate(audiences)))
+        delays.clear()
+        async with Stopwatch(site) as watch:
+            await asyncio.gather(*(heard(number, audience, sizes.rounds) for number, audience in enumerate(audiences)))
     return [Figure("delivery", (watch.cpu_ms - sending.cpu_ms) / len(delays), *_percentiles(delays))]
 
 
