@@ -13,8 +13,9 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory
+from zope.interface import implementer
 
 from .connection import Connection, Limits
 from .exchange import BodyWriter, Exchange, Headers, Sink, Site
@@ -25,6 +26,7 @@ _SWEEP_SECONDS = 1.0
 _SPARE_CONNECTIONS = 256  # beyond the limit: as many are told so (503), all others are dropped without a word
 
 
+@implementer(IProtocolNegotiationFactory)
 class HTTPFactory(Factory):
     """Serves `site` on whatever endpoints it is given to. `clock` gives time-outs and the header Date.
 
@@ -56,6 +58,10 @@ class HTTPFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> Connection:
         return Connection(self)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For ALPN (RFC 7301): browsers and curl offer it, and Twisted refuses a handshake that finds no match."""
+        return [b"http/1.1"]
 
     def shut_down(self) -> Deferred[None]:
         """Lets requests in work be answered, closes all connections, and fires when they are gone. Cancelling the
