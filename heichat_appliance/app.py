@@ -32,6 +32,7 @@ from heichat_appliance.http import aliases as alias_routes
 from heichat_appliance.http import devices as device_routes
 from heichat_appliance.http import ephemeral as ephemeral_routes
 from heichat_appliance.http import filters as filter_routes
+from heichat_appliance.http import history as history_routes
 from heichat_appliance.http import key_backup as key_backup_routes
 from heichat_appliance.http import keys as key_routes
 from heichat_appliance.http import membership as membership_routes
@@ -54,10 +55,12 @@ from heichat_appliance.ratelimit import RateLimiter
 from heichat_appliance.services.account_data import AccountData, Filters
 from heichat_appliance.services.accounts import Accounts
 from heichat_appliance.services.aliases import Aliases
+from heichat_appliance.services.bundles import Bundles
 from heichat_appliance.services.cross_signing import CrossSigning
 from heichat_appliance.services.dehydrated import Dehydrated
 from heichat_appliance.services.device_lists import DeviceLists
 from heichat_appliance.services.ephemeral import Typing
+from heichat_appliance.services.history import History
 from heichat_appliance.services.invitees import Invitees
 from heichat_appliance.services.key_backup import KeyBackup
 from heichat_appliance.services.keys import Keys
@@ -68,9 +71,11 @@ from heichat_appliance.services.people import Standings
 from heichat_appliance.services.presence import Presence
 from heichat_appliance.services.profiles import Profiles
 from heichat_appliance.services.pushrules import PushRules
+from heichat_appliance.services.reading import Reading
 from heichat_appliance.services.receipts import Receipts
 from heichat_appliance.services.render import Renderer
 from heichat_appliance.services.reports import Reports
+from heichat_appliance.services.room_reads import RoomReads
 from heichat_appliance.services.rooms import Rooms
 from heichat_appliance.services.send import Sender
 from heichat_appliance.services.sessions import Sessions
@@ -87,6 +92,9 @@ from heichat_appliance.services.wakeups import Wakeups
 from heichat_appliance.store import state
 
 log = Logger()
+
+#: Seconds in which requests in work must be answered and clients must have closed, when the daemon stops.
+LAST_ANSWERS = 2
 
 
 class Appliance:
@@ -181,7 +189,10 @@ class Appliance:
         self.user_directory = UserDirectory(self.engine, self.reactor, self.server_name, self.identity)
         self.unread = Unread(self.engine)
         self.standings = Standings(self.engine)
-        self.room_sections = RoomSections(self.engine, self.clock, self.renderer, self.unread, self.typing)
+        self._build_readers()
+        self.room_sections = RoomSections(
+            self.engine, self.clock, self.renderer, self.unread, self.typing, self.bundles
+        )
         self.sync = Sync(
             self.engine, self.reactor, self.clock, self.notifier, self.room_sections, self.standings,
             self.push_rules.content, self.presence,
@@ -208,6 +219,13 @@ class Appliance:
         self.upgrade = Upgrade(engine, timeline, self.membership, self.aliases, policies, name)
         self.reports = Reports(engine, self.clock)
 
+    def _build_readers(self) -> None:
+        """What reads rooms, beside sync."""
+        self.bundles = Bundles(self.engine, self.clock, self.renderer)
+        self.reading = Reading(self.engine, self.clock, self.renderer, self.standings, self.bundles)
+        self.history = History(self.reading)
+        self.room_reads = RoomReads(self.reading)
+
     def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
         """What is kept in memory of these people may not be right any more."""
         for user_id in users:
@@ -229,6 +247,7 @@ class Appliance:
             *(route for plugin in self.providers(IPages) for route in plugin.routes()),
             *sync_routes.routes(self.sync, self.engine),
             *send_routes.routes(self.sender, self.presence.acted),
+            *history_routes.routes(self.history, self.room_reads),
             *membership_routes.routes(self.membership),
             *room_routes.routes(self.rooms, self.upgrade, self.reports),
             *alias_routes.routes(self.aliases, self.server_name),
@@ -290,7 +309,7 @@ class Appliance:
         self.presence.stop()
         self.typing.stop()
         self.wakeups.stop()
-        await self.factory.shut_down()
+        await self.factory.shut_down().addTimeout(LAST_ANSWERS, self.reactor)
         for plugin in self.plugins.values():
             if hasattr(plugin, "stop"):
                 plugin.stop()

@@ -2,34 +2,79 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import orjson
 
 from heichat_appliance.errors import forbidden
-from heichat_appliance.protocol.visibility import Range, visible_ranges
+from heichat_appliance.protocol.visibility import Range, is_visible, visible_ranges
 from heichat_appliance.store import state
 from heichat_appliance.store.events import Execute
+from heichat_appliance.store.state import Membership
+
+
+class Reach:
+    """How much of a room a person may read: the state up to position `upto`, and the events in `ranges` (half open)."""
+
+    __slots__ = ("_memberships", "_starts", "ranges", "room_id", "upto", "user_id")
+
+    def __init__(
+        self, user_id: str, room_id: str, upto: int, ranges: list[Range], memberships: Sequence[Membership]
+    ) -> None:
+        self.user_id = user_id
+        self.room_id = room_id
+        self.upto = upto
+        self.ranges = ranges
+        self._memberships = memberships
+        self._starts = [interval.from_pos for interval in memberships]
+
+    def sees(self, pos: int) -> bool:
+        """Whether the person may see the event at `pos`."""
+        return is_visible(self.ranges, pos)
+
+    def membership_at(self, pos: int) -> str:
+        """The person's membership at an event (`unsigned.membership`)."""
+        index = bisect_right(self._starts, pos) - 1
+        return self._memberships[index].membership if index >= 0 else "leave"
+
+    def state_position(self, pos: int) -> int:
+        """The position nearest to `pos` at which the person may read the room's state."""
+        if not self.sees(pos):
+            pos = next((start for start, _ in self.ranges if start > pos), self.upto)
+        return min(pos, self.upto)
+
+
+def reach(execute: Execute, user_id: str, room_id: str, position: int) -> Reach:
+    """How much of a room a person may read at `position`: members, those who left it (up to then) and, if it is world
+    readable, everybody; 403 M_FORBIDDEN for others (strangers, invited people, who forgot it) and for unknown rooms."""
+    memberships = [m for m in state.membership_intervals(execute, user_id, room_id) if m.from_pos <= position]
+    visibility = _visibility_intervals(execute, room_id)
+    upto = _state_upto(memberships, position)
+    if not memberships or memberships[-1].membership != "join":
+        if visibility and visibility[-1][2] == "world_readable":
+            upto = position
+        elif upto is None or room_id in state.forgotten_rooms(execute, user_id):
+            raise forbidden("you are not a member of this room / Sie sind kein Mitglied dieses Raums")
+    assert upto is not None
+    spans = [(m.from_pos, m.to_pos, m.membership) for m in memberships]
+    return Reach(user_id, room_id, upto, visible_ranges(visibility, spans), memberships)
 
 
 def ranges(execute: Execute, user_id: str, room_id: str) -> list[Range]:
     """The ranges (half open) of positions whose events the person may see (see protocol.visibility)."""
-    visibility = [
+    membership = [(m.from_pos, m.to_pos, m.membership) for m in state.membership_intervals(execute, user_id, room_id)]
+    return visible_ranges(_visibility_intervals(execute, room_id), membership)
+
+
+def _visibility_intervals(execute: Execute, room_id: str) -> list[tuple[int, int, str]]:
+    return [
         (start, end, str(orjson.loads(event.pdu)["content"].get("history_visibility", "shared")))
         for start, end, event in state.intervals(execute, room_id, "m.room.history_visibility", "")
     ]
-    membership = [(m.from_pos, m.to_pos, m.membership) for m in state.membership_intervals(execute, user_id, room_id)]
-    return visible_ranges(visibility, membership)
 
 
-def readable_upto(execute: Execute, user_id: str, room_id: str, position: int) -> int:
-    """Up to which position the person may read the room's state: `position` for a member, that of their leaving for one
-    who left; 403 M_FORBIDDEN for others (invited people and strangers), unless the room is world readable."""
-    last_end = None
-    for interval in state.membership_intervals(execute, user_id, room_id):
-        if interval.membership == "join" and interval.from_pos <= position:
-            last_end = min(interval.to_pos, position + 1)
-    if last_end is not None:
-        return min(last_end, position)
-    event = state.at(execute, room_id, "m.room.history_visibility", "", position)
-    if event is not None and orjson.loads(event.pdu)["content"].get("history_visibility") == "world_readable":
-        return position
-    raise forbidden("you are not a member of this room / Sie sind kein Mitglied dieses Raums")
+def _state_upto(memberships: Sequence[Membership], position: int) -> int | None:
+    """`position` for who is joined, that of the leaving for who left, None for who never was."""
+    joined = [min(interval.to_pos, position) for interval in memberships if interval.membership == "join"]
+    return joined[-1] if joined else None

@@ -29,9 +29,7 @@ class StoredEvent(NamedTuple):
     redacted_by: str | None
 
 
-_COLUMNS = (
-    "pos, event_id, room_id, depth, type, state_key, sender, ts, pdu, replaces, device_id, txn_id, redacted_by"
-)
+_COLUMNS = "pos, event_id, room_id, depth, type, state_key, sender, ts, pdu, replaces, device_id, txn_id, redacted_by"
 EVENT_COLUMNS = ", ".join(f"events.{column}" for column in _COLUMNS.split(", "))
 
 
@@ -58,9 +56,7 @@ def by_ids(execute: Execute, event_ids: Iterable[str]) -> dict[str, StoredEvent]
     return {event.event_id: event for event in found if event is not None}
 
 
-def by_transaction(
-    execute: Execute, sender: str, device_id: str, txn_id: str, room_id: str, type: str
-) -> str | None:
+def by_transaction(execute: Execute, sender: str, device_id: str, txn_id: str, room_id: str, type: str) -> str | None:
     """The ID of the event that this request (spec "Transaction identifiers") made before."""
     row = execute(
         "SELECT event_id FROM events WHERE txn_id = ? AND sender = ? AND device_id = ? AND room_id = ? AND type = ?",
@@ -93,6 +89,23 @@ def in_room(
     return [StoredEvent._make(row) for row in rows]
 
 
+def last_before_time(execute: Execute, room_id: str, ts: int, upto: int) -> int:
+    """A position at or before `upto` up to which a room's events are older than `ts` (ms since 1970), and after which
+    they are not: found by bisection, for events in the order of their times."""
+    low, high = 0, upto
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = execute(
+            "SELECT pos, ts FROM events WHERE room_id = ? AND pos > ? AND pos <= ? ORDER BY pos DESC LIMIT 1",
+            (room_id, low, middle),
+        ).fetchone()
+        if row is None or row[1] < ts:
+            low = middle
+        else:
+            high = row[0] - 1
+    return low
+
+
 def last_of_room(execute: Execute, room_id: str) -> tuple[str, int] | None:
     """Event ID and depth of the room's last event."""
     row: tuple[str, int] | None = execute(
@@ -106,9 +119,7 @@ def put_redacted(tx: Transaction, event_id: str, pdu: str, redacted_by: str) -> 
     tx.execute("UPDATE events SET pdu = ?, redacted_by = ? WHERE event_id = ?", (pdu, redacted_by, event_id))
 
 
-def insert_relation(
-    tx: Transaction, event: StoredEvent, parent_id: str, rel_type: str, agg_key: str | None
-) -> None:
+def insert_relation(tx: Transaction, event: StoredEvent, parent_id: str, rel_type: str, agg_key: str | None) -> None:
     """Note that `event` relates to `parent_id`."""
     tx.execute(
         "INSERT INTO relations (parent_id, pos, room_id, rel_type, type, sender, agg_key) VALUES (?,?,?,?,?,?,?)",

@@ -177,11 +177,20 @@ def memberships_of_user_at(execute: Execute, user_id: str, pos: int) -> list[Mem
 def membership_changes_of_user(execute: Execute, user_id: str, after: int, upto: int) -> list[Membership]:
     """The intervals of the person's memberships that began at after < pos <= upto, in order."""
     rows = execute(
-        f"SELECT {_MEMBERSHIP} FROM memberships WHERE user_id = ? AND from_pos > ? AND from_pos <= ? "
-        "ORDER BY from_pos",
+        f"SELECT {_MEMBERSHIP} FROM memberships WHERE user_id = ? AND from_pos > ? AND from_pos <= ? ORDER BY from_pos",
         (user_id, after, upto),
     )
     return [Membership._make(row) for row in rows]
+
+
+def member_events_at(execute: Execute, room_id: str, pos: int) -> list[tuple[str, StoredEvent]]:
+    """The membership and the member event of everybody who has or had a part in a room, at `pos` (inclusive)."""
+    rows = execute(
+        f"SELECT membership, {EVENT_COLUMNS} FROM memberships JOIN events ON events.pos = from_pos "
+        "WHERE memberships.room_id = ? AND from_pos <= ? AND to_pos > ?",
+        (room_id, pos, pos),
+    )
+    return [(row[0], StoredEvent._make(row[1:])) for row in rows]
 
 
 def members_now(execute: Execute, room_id: str, membership: str = "join") -> list[str]:
