@@ -1,12 +1,12 @@
 """The real daemon as a subprocess, and people who use it with blocking calls: for whole journeys and for other programs.
 
-    daemon = Daemon(tmp_path)
-    daemon.start()
-    alice = daemon.login("alice")
-    alice.put(...)
-    daemon.stop()       # SIGTERM: must end with status 0 within 5 s
-    daemon.kill()       # kill -9
-    daemon.start()      # again, over the same data and on the same port
+daemon = Daemon(tmp_path)
+daemon.start()
+alice = daemon.login("alice")
+alice.put(...)
+daemon.stop()       # SIGTERM: must end with status 0 within 5 s
+daemon.kill()       # kill -9
+daemon.start()      # again, over the same data and on the same port
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import random
 import socket
 import ssl
 import subprocess
+import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -136,7 +138,9 @@ class Person(Client):
 class Daemon:
     """`twistd -n heichat` over `folder`: configuration, data and output are files in it."""
 
-    def __init__(self, folder: Path, config: dict[str, dict[str, str]] | None = None, *, args: list[str] = []) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, dict[str, str]] | None = None, *, args: Sequence[str] = ()
+    ) -> None:
         """`config` overrides or adds keys; limits are off by default. `args` replaces `--config FILE`."""
         self.folder = folder
         self.port = free_port()
@@ -166,7 +170,10 @@ class Daemon:
             values.setdefault(section, {}).update(keys)
         lines = []
         for section, keys in values.items():
-            lines += [f"[{section}]", *(f"{key} = {value.replace(chr(10), chr(10) + '  ')}" for key, value in keys.items())]
+            lines += [
+                f"[{section}]",
+                *(f"{key} = {value.replace(chr(10), chr(10) + '  ')}" for key, value in keys.items()),
+            ]
         self.config_path.write_text("\n".join(lines) + "\n", "utf-8")
 
     # -- running -------------------------------------------------------------------------------------------------
@@ -240,6 +247,13 @@ class Daemon:
         if kind is None and self.process is not None:
             self.stop()
         self.kill()
+
+    def verify(self) -> str:
+        """`heichat-admin verify` over the data, beside the daemon or without it: what it says; it must find nothing."""
+        command = [sys.executable, "-m", "heichat_appliance.admin.main", "--config", str(self.config_path), "verify"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     # -- using ---------------------------------------------------------------------------------------------------
 

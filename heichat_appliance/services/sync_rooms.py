@@ -113,6 +113,8 @@ class RoomSections:
         `gap` is None, or begins before `joined_at`, when the room is new to the device: then it is told whole.
         """
         new = gap is None or (query.full_state and not query.since) or gap.after < joined_at
+        if new and gap is not None:  # what was stored before they joined, e.g. a tag, the device has not been told
+            room_account_data = account_data.in_room(self._engine.read, query.viewer.user_id, room_id)
         found, limited = self._tail(query, room_id, None if new else gap, upto)
         ephemeral, own_receipt = self._ephemeral(query, room_id, None if new else gap, upto)
         extra = self._account_data(query, room_account_data)

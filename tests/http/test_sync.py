@@ -281,6 +281,17 @@ async def test_receipts_typing_account_data_and_unread_counts(server: Appliance)
 
 
 @pytest_twisted.ensureDeferred
+async def test_account_data_from_before_joining_comes_with_the_room(server: Appliance) -> None:
+    alice, bob = await people(server, "alice", "bob")
+    room_id = await alice.create_room(invite=[bob.user_id])
+    await bob.put(f"/user/{q(bob.user_id)}/rooms/{q(room_id)}/tags/u.work", {"order": 0.1})
+    await bob.sync()
+    await bob.join(room_id)
+    section = (await bob.sync())["rooms"]["join"][room_id]
+    assert section["account_data"]["events"] == [{"type": "m.tag", "content": {"tags": {"u.work": {"order": 0.1}}}}]
+
+
+@pytest_twisted.ensureDeferred
 async def test_private_receipts_are_private(server: Appliance) -> None:
     alice, bob = await people(server, "alice", "bob")
     room_id = await room_of(alice, bob)

@@ -1,0 +1,50 @@
+"""Runs a journey: a program with a real client in it, which talks to a daemon and checks what it sees.
+
+The program gets the daemon's address as its argument and prints what it does. Two lines have a meaning: `@restart` asks for
+the daemon to be stopped in order and started again (the program gets a line on its standard input when it runs), and
+`@done` says that everything has been gone through. It ends with a status other than 0 when something is not as it should be.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.daemon import Daemon
+
+SERVICE = "demo_directory, terms_consent, closed_rooms"
+
+
+def service(folder: Path) -> Daemon:
+    """A daemon with the rules of the service page: terms of use, closed rooms."""
+    return Daemon(folder, {"plugins": {"enabled": SERVICE}})
+
+
+def run_journey(command: Sequence[str], daemon: Daemon, seconds: float = 120) -> None:
+    """Run a journey against a running daemon; it fails with what the program printed."""
+    process = subprocess.Popen(
+        [*command, daemon.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    watchdog = threading.Timer(seconds, process.kill)
+    watchdog.start()
+    lines: list[str] = []
+    try:
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if lines[-1] == "@restart":
+                daemon.restart()
+                process.stdin.write("restarted\n")
+                process.stdin.flush()
+        status = process.wait()
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+    told = "\n".join(lines[-100:])
+    assert status == 0, f"the journey ended with {status}:\n{told}\n\nthe daemon:\n{daemon.output()[-5000:]}"
+    assert "@done" in lines, f"the journey did not come to its end:\n{told}"
