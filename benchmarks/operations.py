@@ -54,13 +54,16 @@ def quick(sizes: Sizes) -> Sizes:
 
 
 class Stopwatch:
-    """CPU of the server between two moments of rest."""
+    """CPU of the server between two moments of rest. A profiler may look on: the site's `sampler`."""
 
     def __init__(self, site: Site):
         self.server = site.server
+        self.sampler = site.sampler
 
     async def __aenter__(self):
         await self.server.settled()
+        if self.sampler:
+            await self.sampler.start()
         self.began = self.server.cpu_ms()
         return self
 
@@ -68,6 +71,8 @@ class Stopwatch:
         if failure[0] is None:
             await self.server.settled()
             self.cpu_ms = self.server.cpu_ms() - self.began
+        if self.sampler:
+            await self.sampler.stop()
 
 
 class Audience:

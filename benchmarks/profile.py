@@ -30,6 +30,8 @@ PARTS = [
     ("{}", re.compile(r"heichat_appliance/(\w+)")),
     ("twisted", re.compile(r"\btwisted/")),
 ]
+# A thread that waits for work or for the interpreter's lock costs nothing, though py-spy may see it awake.
+WAITING = re.compile(r"acquire_lock|cond_(timed)?wait|take_gil|epoll_wait")
 OWN_FRAME = re.compile(r"(.+) \(.*?heichat_appliance/(.+?\.py):\d+\)")
 
 
@@ -53,23 +55,32 @@ async def _profile(names: list[str], top: int) -> None:
             for name in LOGINS:
                 await server.admit(name)
             for name in names:
-                stacks = Path(temporary) / f"{name}.stacks"
-                figures = await _sampled(server, stacks, BY_NAME[name](Site(server, world), quick(FULL)))
-                _print(name, figures, stacks.read_text(), top)
+                sampler = Sampler(server, Path(temporary) / f"{name}.stacks")
+                figures = await BY_NAME[name](Site(server, world, sampler), quick(FULL))
+                _print(name, figures, sampler.stacks.read_text(), top)
         finally:
             server.stop()
 
 
-async def _sampled(server: Heichat, stacks: Path, work) -> list[Figure]:
-    """Awaits the work while py-spy writes folded stacks."""
-    command = [_py_spy(), "record", "--native", "--format", "raw", "--rate", "400", "--duration", "100000"]
-    command += ["--pid", str(server.process.pid), "--output", str(stacks)]
-    sampler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        return await work
-    finally:
-        sampler.send_signal(signal.SIGINT)
-        await asyncio.to_thread(sampler.wait, 60)
+class Sampler:
+    """Lets py-spy write the folded stacks of a server to a file; of several measurements the last one stays there."""
+
+    def __init__(self, server: Heichat, stacks: Path):
+        self.stacks = stacks
+        self.command = [_py_spy(), "record", "--native", "--format", "raw", "--rate", "400", "--duration", "100000"]
+        self.command += ["--pid", str(server.process.pid), "--output", str(stacks)]
+
+    async def start(self) -> None:
+        """Returns when samples are being taken."""
+        self.process = await asyncio.create_subprocess_exec(*self.command, stdout=subprocess.PIPE)
+        while b"Sampling" not in await self.process.stdout.readline():
+            if self.process.stdout.at_eof():
+                raise SystemExit("py-spy can't trace the daemon")
+
+    async def stop(self) -> None:
+        """Returns when the file is written."""
+        self.process.send_signal(signal.SIGINT)
+        await self.process.communicate()
 
 
 def _py_spy() -> str:
@@ -85,6 +96,8 @@ def _print(name: str, figures: list[Figure], stacks: str, top: int) -> None:
     for line in stacks.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if WAITING.search(" ".join(frames[-3:])):
+            continue
         part = next((found for frame in reversed(frames) if (found := _part(frame))), "interpreter")
         own = next((m for frame in reversed(frames) if (m := OWN_FRAME.match(frame))), None)
         parts[part] += int(count)

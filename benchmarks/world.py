@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .client import Person
 from .servers import CACHE, Server
@@ -34,10 +35,11 @@ class World:
 
 @dataclass
 class Site:
-    """A running server with its world."""
+    """A running server with its world. `sampler` (start, stop) is told when a measurement begins and ends."""
 
     server: Server
     world: World
+    sampler: Any = None
     readers_used: int = 0
 
     def person(self, name: str) -> Person:
