@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from .exchange import BodyWriter, Exchange, Headers, Sink
-from .framing import CHUNKED, ChunkedBody, CountedBody, Refused
+from .framing import CHUNKED, ChunkedBody, CountedBody, Known, Refused
 
 if TYPE_CHECKING:
     from .server import HTTPFactory
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 _PIECE = 128 * 1024  # bytes handed to the transport at once
+_KNOWN_BYTES = 2048  # a longer head is not kept for comparison
 _HEAD, _BODY, _ANSWER, _LINGER, _CLOSING = range(5)  # what a connection waits for
 
 
@@ -54,20 +55,8 @@ class Connection:
     """One client. For sites it is hidden behind Exchange and BodyWriter; `deadline` is read by the factory's sweep."""
 
     __slots__ = (
-        *(
-            "_body",
-            "_buffer",
-            "_direct",
-            "_exchange",
-            "_factory",
-            "_head",
-            "_out",
-            "_partial",
-            "_paused",
-            "_reader",
-            "_room",
-        ),
-        *("_running", "_sink", "_sinkable", "_state", "_stopped", "_transport", "_writer"),
+        *("_body", "_buffer", "_direct", "_exchange", "_factory", "_head", "_known", "_out", "_partial", "_paused"),
+        *("_reader", "_room", "_running", "_sink", "_sinkable", "_state", "_stopped", "_transport", "_writer"),
         *("address", "choked", "deadline", "keep", "peer", "peer_port", "secure"),
     )
 
@@ -78,6 +67,7 @@ class Connection:
         self._buffer = b""  # received and not yet understood
         self.address = ""  # what the factory counts it under
         self._head = b""  # of the answer
+        self._known: Known | None = None  # the last head, for the next
         self._exchange: Exchange | None = None  # begun, and its answer not yet complete
         self._reader: Any = None  # CountedBody or ChunkedBody, of the running body
         self._body: bytearray | None = None  # what came of it, if it has no sink
@@ -184,8 +174,10 @@ class Connection:
                 self._partial = True
                 self._set_deadline()
             return False
-        exchange = Exchange(self)
-        exchange.parse(buffer[:end], limits.headers)
+        exchange, head = Exchange(self), buffer[:end]
+        if self._known is None or not exchange.parse_known(head, self._known):
+            exchange.parse(head, limits.headers)
+            self._known = exchange.known(head) if end <= _KNOWN_BYTES else None
         self._buffer = buffer[end:]
         self._begin(exchange)
         return True
