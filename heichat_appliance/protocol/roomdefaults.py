@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from heichat_appliance.protocol.authlevels import LEVELS
 from heichat_appliance.protocol.roomversions import RoomVersion
 
 Preset = Literal["private_chat", "trusted_private_chat", "public_chat"]
@@ -85,7 +86,8 @@ def upgraded_power_levels(
         for creator in creators:
             content["users"].pop(creator, None)
         return _with_tombstone_level(version, content)
-    top = max((ADMIN, *content["users"].values()))
+    required = (content[key] for key in LEVELS if key in content)
+    top = max((ADMIN, *content["users"].values(), *content.get("events", {}).values(), *required))
     content["users"].update(dict.fromkeys(former, top))
     return content
 
