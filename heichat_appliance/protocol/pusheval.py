@@ -65,6 +65,10 @@ class PushEvent:
 
     __slots__ = ("_lowered", "fields", "member_count", "power_levels", "sender")
 
+    #: Asked only by the few rules that need them, so they are found out only then.
+    member_count: Callable[[], int]
+    power_levels: Callable[[], PowerLevels]
+
     def __init__(
         self,
         *,
@@ -74,8 +78,8 @@ class PushEvent:
         content: Mapping[str, Any],
         state_key: str | None,
         event_id: str,
-        member_count: int,
-        power_levels: PowerLevels,
+        member_count: Callable[[], int],
+        power_levels: Callable[[], PowerLevels],
     ) -> None:
         self.fields: dict[str, Any] = {
             "type": type,
@@ -280,12 +284,17 @@ def _room_member_count(condition: dict[str, Any]) -> _Condition | None:
     if parsed is None:
         return None
     compare, bound = _COMPARISONS[parsed[1] or "=="], int(parsed[2])
-    return lambda event: compare(event.member_count, bound)
+    return lambda event: compare(event.member_count(), bound)
 
 
 def _sender_notification_permission(condition: dict[str, Any]) -> _Condition:
     key = condition["key"]
-    return lambda event: event.power_levels.user(event.sender) >= event.power_levels.notification(key)
+
+    def matches(event: PushEvent) -> bool:
+        levels = event.power_levels()
+        return levels.user(event.sender) >= levels.notification(key)
+
+    return matches
 
 
 def _unknown(condition: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 
 import orjson
 
@@ -12,16 +13,20 @@ from heichat_appliance.store.events import Execute
 
 #: People of whom it is kept.
 MAX_KEPT = 20_000
+#: Presence is not told in rooms with more joined people than this, and in so many rooms of a person at the most.
+LARGE_ROOM = 150
+MAX_ROOMS = 200
 
 
 class Standing:
     """A person's rooms at a position: `joined` room ID to where the present stay began; `invited`, `knocking` and `left`
     (not the forgotten ones) to the position of the member event; `changed_at`: the last change of any membership."""
 
-    __slots__ = ("_user_id", "changed_at", "ignored", "invited", "joined", "knocking", "left")
+    __slots__ = ("_acquaintances", "_user_id", "changed_at", "ignored", "invited", "joined", "knocking", "left")
 
     def __init__(self, execute: Execute, user_id: str, pos: int) -> None:
         self._user_id = user_id
+        self._acquaintances: frozenset[str] | None = None
         self.joined: dict[str, int] = {}
         self.invited: dict[str, int] = {}
         self.knocking: dict[str, int] = {}
@@ -40,6 +45,15 @@ class Standing:
                 place[interval.room_id] = interval.from_pos
         for room_id in self.joined:
             self.joined[room_id] = state.stay_began(execute, user_id, room_id, self.joined[room_id])
+
+    def acquaintances(self, execute: Execute) -> frozenset[str]:
+        """The people whose presence the person is told of: those in the same rooms, except for large rooms, where
+        everybody's presence told to everybody would cost more than all messages. As of the first time it was asked."""
+        if self._acquaintances is None:
+            small = (room for room in self.joined if not state.has_more_joined(execute, room, LARGE_ROOM))
+            people = {self._user_id}.union(*(state.members_now(execute, room) for room in islice(small, MAX_ROOMS)))
+            self._acquaintances = frozenset(people)
+        return self._acquaintances
 
     def was_in(self, execute: Execute, room_id: str, pos: int) -> bool:
         """Whether the person had a part in a room they have left: joined, invited or knocking at `pos` or since."""

@@ -9,6 +9,7 @@ answers. Changes ride along with the next answer that a person's sync gets for a
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -73,16 +74,15 @@ class Presence:
 
     # -- for sync ------------------------------------------------------------------------------------------------
 
-    def changed_since(self, pos: int) -> list[tuple[int, str]]:
-        """(position, user ID) of those whose presence changed after `pos`, the latest first; for 0 all who are there."""
+    def changed_since(self, pos: int) -> Iterator[str]:
+        """The user IDs of those whose presence changed after `pos`, the latest first; for 0 all who are there."""
         if pos == 0:
-            return [(self._people[user_id].pos, user_id) for user_id in self._present]
-        found = []
+            yield from self._present
+            return
         for user_id in reversed(self._people):
             if self._people[user_id].pos <= pos:
-                break
-            found.append((self._people[user_id].pos, user_id))
-        return found
+                return
+            yield user_id
 
     def event(self, user_id: str) -> dict[str, Any]:
         """The m.presence event of a person."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -24,13 +25,13 @@ from heichat_appliance.services.people import Standing, Standings
 from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.sync_rooms import Query, RoomSections, by_room, event_json
 from heichat_appliance.services.tokens import Token
-from heichat_appliance.store import account_data, keys, state, to_device
+from heichat_appliance.store import account_data, keys, to_device
 from heichat_appliance.store.account_data import AccountData
 
 #: Seconds of work at a stretch before others get a turn.
 SLICE = 0.01
 #: The most presence events of one answer.
-MAX_PRESENCE = 100
+MAX_PRESENCE = 50
 
 Body = list[bytes]
 
@@ -285,9 +286,10 @@ class Sync:
             return []
         left: Body = []
         for room_id, pos in standing.left.items():
-            if pos > gap.after and query.filter.room.includes_room(room_id):
-                if standing.was_in(self._engine.read, room_id, gap.after) or query.filter.room.include_leave:
-                    left.append(_entry(room_id, self._rooms.left(query, room_id, gap, pos), not left))
+            if pos <= gap.after or not query.filter.room.includes_room(room_id):
+                continue
+            if query.filter.room.include_leave or standing.was_in(self._engine.read, room_id, gap.after):
+                left.append(_entry(room_id, self._rooms.left(query, room_id, gap, pos), not left))
         stripped = self._stripped_rooms(query, standing, gap.after)
         if not left and stripped == _NO_STRIPPED:
             return []
@@ -324,15 +326,10 @@ class Sync:
         wanted = query.filter.presence
         if not wanted.matches("m.presence", None) or not standing.joined:
             return []
-        me, result = query.viewer.user_id, []
-        for _, user_id in self._presence.changed_since(since):
-            if user_id in query.ignored or not wanted.matches("m.presence", user_id):
-                continue
-            if user_id == me or state.share_room(self._engine.read, me, user_id):
-                result.append(self._presence.event(user_id))
-                if len(result) == MAX_PRESENCE:
-                    break
-        return result
+        changed = self._presence.changed_since(since)
+        known = (one for one in changed if one not in query.ignored and wanted.matches("m.presence", one))
+        shared = (one for one in known if one in standing.acquaintances(self._engine.read))
+        return [self._presence.event(user_id) for user_id in islice(shared, MAX_PRESENCE)]
 
     def _assemble(
         self,

@@ -22,7 +22,8 @@ from heichat_appliance.protocol.canonicaljson import CanonicalJSONError, encode
 from heichat_appliance.protocol.pdu import Pdu, Signer
 from heichat_appliance.protocol.powerlevels import PowerLevels
 from heichat_appliance.protocol.roomversions import ROOM_VERSIONS, RoomVersion
-from heichat_appliance.store import events, state
+from heichat_appliance.services import notifying
+from heichat_appliance.store import events, state, unread
 from heichat_appliance.store.events import StoredEvent
 
 log = Logger()
@@ -307,6 +308,10 @@ def _relation(tx: Transaction, view: RoomView, event: Pdu, row: StoredEvent) -> 
             events.insert_relation(tx, row, parent_id, rel_type, agg_key)
 
 
+def _notification(tx: Transaction, view: RoomView, event: Pdu, row: StoredEvent) -> None:
+    notifying.note(tx, event, row.pos, view.levels)
+
+
 def _redaction(tx: Transaction, view: RoomView, event: Pdu, row: StoredEvent) -> None:
     target = None if event.redacts is None else events.by_id(tx.execute, event.redacts)
     if target is None or target.redacted_by is not None:
@@ -314,8 +319,9 @@ def _redaction(tx: Transaction, view: RoomView, event: Pdu, row: StoredEvent) ->
     raw = pdu.load(view.version, target.event_id, target.pdu, target.room_id).raw
     events.put_redacted(tx, target.event_id, encode(redaction.redact(view.version, raw)).decode(), event.event_id)
     events.delete_relation(tx, target.pos)
+    unread.delete(tx, target.room_id, target.pos)
     if target.state_key is not None:
         view.forget(target.type, target.state_key)
 
 
-_EFFECTS = (_state_interval, _membership, _relation, _redaction)
+_EFFECTS = (_state_interval, _membership, _relation, _notification, _redaction)

@@ -9,24 +9,28 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import NamedTuple
 
 import orjson
 
 from heichat_appliance.db.engine import Engine
-from heichat_appliance.protocol import pdu, pushrules, relations
+from heichat_appliance.protocol import pdu, pushrules
 from heichat_appliance.protocol.powerlevels import PowerLevels
 from heichat_appliance.protocol.pusheval import Actions, Evaluator, Outcome, PushEvent
 from heichat_appliance.protocol.roomversions import ROOM_VERSIONS
 from heichat_appliance.store import account_data, events, receipts, state
+from heichat_appliance.store import unread as store
 from heichat_appliance.store.events import StoredEvent
 
 #: Events after the receipt that are looked at; more unread ones than that are not told apart.
 MAX_LOOKED_AT = 1_000
 MAX_COUNTS = 100_000
-MAX_OUTCOMES = 2_000
+MAX_OUTCOMES = 20_000
+#: The stored changes of somebody who has the default push rules.
+NO_CHANGES = "{}"
 #: What is in no thread.
-MAIN = "main"
+MAIN = receipts.MAIN
 
 
 class Count(NamedTuple):
@@ -80,7 +84,7 @@ class Unread:
         found = self._of_user.get(user_id)
         if found is None:
             stored = account_data.push_rule_changes(self._engine.read, user_id)
-            changes = stored[0] if stored else "{}"
+            changes = stored[0] if stored else NO_CHANGES
             evaluator = self._evaluators.get(changes)
             if evaluator is None:
                 if len(self._evaluators) > 10_000:
@@ -117,14 +121,16 @@ class Unread:
         read = self._engine.read
         content = orjson.loads(event.pdu)["content"]
         push_event = PushEvent(
-            type=event.type, sender=event.sender, room_id=event.room_id, content=content, state_key=event.state_key,
-            event_id=event.event_id, member_count=state.count_now(read, event.room_id, "join"),
-            power_levels=self._power_levels(event),
-        )  # fmt: skip
-        relation = relations.relation_of(content)
-        thread = relation[1] if relation is not None and relation[0] == "m.thread" else MAIN
-        if relation is not None and thread == MAIN:
-            thread = receipts.thread_of(read, event.pos)[0]
+            type=event.type,
+            sender=event.sender,
+            room_id=event.room_id,
+            content=content,
+            state_key=event.state_key,
+            event_id=event.event_id,
+            member_count=cache(lambda: state.count_now(read, event.room_id, "join")),
+            power_levels=cache(lambda: self._power_levels(event)),
+        )
+        thread = receipts.thread_of(read, event.pos)[0] if "m.relates_to" in content else MAIN
         return push_event, thread
 
     def _power_levels(self, event: StoredEvent) -> PowerLevels:
@@ -167,10 +173,22 @@ class Unread:
         if membership is not None and membership.membership == "join":
             marks[""] = max(marks.get("", 0), self._joined_at(user_id, room_id))
         counter = _Counter(upto, marks)
-        after = marks.get("", 0)
-        newest = events.in_room(read, room_id, after, upto, MAX_LOOKED_AT, backwards=True)
-        self._count(counter, user_id, reversed(newest))
+        if self.rules(user_id)[0] == NO_CHANGES:
+            self._count_stored(counter, user_id, room_id)
+        else:
+            newest = events.in_room(read, room_id, marks.get("", 0), upto, MAX_LOOKED_AT, backwards=True)
+            self._count(counter, user_id, reversed(newest))
         return counter
+
+    def _count_stored(self, counter: _Counter, user_id: str, room_id: str) -> None:
+        """For the default rules everything was judged when it was sent (services.notifying)."""
+        read, after = self._engine.read, counter.marks.get("", 0)
+        for thread, notify, highlight in store.counts(read, user_id, room_id, after, counter.upto):
+            mark = counter.marks.get(thread, 0)
+            if mark > after:
+                notify, highlight = store.count_in_thread(read, user_id, room_id, thread, mark, counter.upto)
+            if notify:
+                counter.by_thread[thread] = Count(notify, highlight)
 
     def _joined_at(self, user_id: str, room_id: str) -> int:
         """Where the person's present stay in the room began (changes of their profile do not begin a new one)."""

@@ -107,7 +107,7 @@ def test_accepted_push_rules_can_be_applied(
         content=content,
         state_key=None,
         event_id="$e",
-        member_count=3,
-        power_levels=LEVELS,
+        member_count=lambda: 3,
+        power_levels=lambda: LEVELS,
     )
     assert isinstance(evaluator.actions(event, user_id=BOB, display_name="bob").notify, bool)

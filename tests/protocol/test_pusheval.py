@@ -27,8 +27,8 @@ def event(type: str = "m.room.message", sender: str = ALICE, count: int = 10, **
         content=content,
         state_key=fields.pop("state_key", None),
         event_id="$e",
-        member_count=count,
-        power_levels=LEVELS,
+        member_count=lambda: count,
+        power_levels=lambda: LEVELS,
     )
 
 

@@ -1,0 +1,51 @@
+"""Which events notify and highlight by the default push rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from heichat_appliance.db.engine import Transaction
+from heichat_appliance.store.events import Execute
+
+#: In `mentions`: everybody in the room.
+EVERYBODY = ""
+
+
+def insert(
+    tx: Transaction, room_id: str, pos: int, thread_id: str, sender: str, everybody: bool, mentioned: Iterable[str]
+) -> None:
+    """Note an event that notifies everybody, or those who are mentioned; `mentioned` are user IDs or EVERYBODY."""
+    tx.execute("INSERT INTO notifying_events VALUES (?, ?, ?, ?, ?)", (room_id, pos, thread_id, sender, int(everybody)))
+    for user_id in mentioned:
+        tx.execute("INSERT OR IGNORE INTO mentions VALUES (?, ?, ?)", (user_id, room_id, pos))
+
+
+def delete(tx: Transaction, room_id: str, pos: int) -> None:
+    """The event was redacted and counts no more."""
+    tx.execute("DELETE FROM notifying_events WHERE room_id = ? AND pos = ?", (room_id, pos))
+
+
+def counts(execute: Execute, user_id: str, room_id: str, after: int, upto: int) -> list[tuple[str, int, int]]:
+    """(thread ID, events that notify, those that highlight) at after < pos <= upto, without the person's own."""
+    rows = execute(
+        "SELECT n.thread_id, count(*), count(m.pos) FROM notifying_events AS n LEFT JOIN "
+        "(SELECT DISTINCT pos FROM mentions WHERE user_id IN (?1, '') AND room_id = ?2 AND pos > ?3 AND pos <= ?4) AS m "
+        "ON m.pos = n.pos WHERE n.room_id = ?2 AND n.pos > ?3 AND n.pos <= ?4 AND n.sender != ?1 "
+        "AND (n.everybody OR m.pos IS NOT NULL) GROUP BY n.thread_id",
+        (user_id, room_id, after, upto),
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def count_in_thread(
+    execute: Execute, user_id: str, room_id: str, thread_id: str, after: int, upto: int
+) -> tuple[int, int]:
+    """The same for one thread: (events that notify, those that highlight)."""
+    row = execute(
+        "SELECT count(*), count(m.pos) FROM notifying_events AS n LEFT JOIN "
+        "(SELECT DISTINCT pos FROM mentions WHERE user_id IN (?1, '') AND room_id = ?2 AND pos > ?3 AND pos <= ?4) AS m "
+        "ON m.pos = n.pos WHERE n.room_id = ?2 AND n.pos > ?3 AND n.pos <= ?4 AND n.sender != ?1 AND n.thread_id = ?5 "
+        "AND (n.everybody OR m.pos IS NOT NULL)",
+        (user_id, room_id, after, upto, thread_id),
+    ).fetchone()
+    return row[0], row[1]
