@@ -31,7 +31,6 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*+)?")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+")
 
 # Fields that mean one thing only; sent twice, somebody is trying to make two readers differ.
-_WHITE = frozenset({" ", "\t", ""})
 _SINGLE = frozenset(
     {"host", "content-length", "transfer-encoding", "content-type", "content-encoding", "authorization", "expect"}
     | {"origin", "range", "upgrade"}
@@ -51,17 +50,28 @@ class Refused(Exception):
 Known = tuple[bytes, dict[str, str], int, bool, bool, bool]
 
 
-class _Names(dict[bytes, str]):
+class _Names(dict[str, str]):
     """Header names as sent -> lower case; bounded, as strangers choose the names."""
 
-    def __missing__(self, name: bytes) -> str:
+    def __missing__(self, name: str) -> str:
         if len(self) > 500:
             self.clear()
-        lower = self[name] = name.decode("ascii").lower()
+        lower = self[name] = name.lower()
         return lower
 
 
 _names = _Names()
+
+
+def _check_with_llhttp(head: bytes) -> None:
+    # A parser for each head: none of its state outlives a request, so neither "upgrade" nor "close" nor an unfinished
+    # body can colour what comes next. Making one costs a tenth of a microsecond.
+    try:
+        HttpRequestParser(None).feed_data(head)
+    except HttpParserUpgrade:
+        pass  # upgrades are not offered: the request is answered as if it had not asked (RFC 9110 section 7.8)
+    except HttpParserError:
+        raise Refused(400, "The head of the request is not valid HTTP/1.1.") from None
 
 
 class Head:
@@ -77,7 +87,7 @@ class Head:
     expects      the client waits for "100 Continue"
     """
 
-    __slots__ = ("_repeated", "expects", "headers", "http10", "keep_alive", "length", "method", "path", "query")
+    __slots__ = ("expects", "headers", "http10", "keep_alive", "length", "method", "path", "query")
 
     def parse(self, data: bytes, max_headers: int) -> None:
         """Reads a whole head, up to and with its empty line; raises Refused."""
@@ -91,13 +101,11 @@ class Head:
         self.method = method.decode("ascii")
         if self.method not in METHODS:
             raise Refused(501, "The method of the request is unknown.")
-        self.headers = {}
-        self._repeated = ""
-        self._feed(data)
         if data.count(b"\n") > max_headers + 2 + data.startswith(b"\r"):
             raise Refused(431, f"More than {max_headers} header fields.")
-        if self._repeated:
-            raise Refused(400, f"The header field {self._repeated} may be sent only once.")
+        _check_with_llhttp(data)
+        self.headers = {}
+        self._read_fields(data)
         self._set_target(target.decode("ascii"))
         self._set_framing()
 
@@ -122,28 +130,19 @@ class Head:
         _, self.headers, self.length, self.keep_alive, self.http10, self.expects = known
         return True
 
-    def _feed(self, data: bytes) -> None:
-        # A parser for each head: none of its state outlives a request, so neither "upgrade" nor "close" nor an
-        # unfinished body can colour what comes next. Making one costs a tenth of a microsecond.
-        try:
-            HttpRequestParser(self).feed_data(data)
-        except HttpParserUpgrade:
-            pass  # upgrades are not offered: the request is answered as if it had not asked (RFC 9110 section 7.8)
-        except HttpParserError:
-            raise Refused(400, "The head of the request is not valid HTTP/1.1.") from None
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser for each field."""
-        key = _names[name]
-        text = value.decode("latin-1")
-        if text[-1:] in _WHITE:
-            text = text.strip(" \t")
-        if key not in self.headers:
-            self.headers[key] = text
-        elif key in _SINGLE:
-            self._repeated = key
-        else:
-            self.headers[key] += (", " if key != "cookie" else "; ") + text
+    def _read_fields(self, data: bytes) -> None:
+        """Of a head that is valid, so that its lines can be told apart by CR LF and its names by the first colon."""
+        headers = self.headers
+        lines = data.decode("latin-1").split("\r\n")
+        for line in lines[2 if lines[0] == "" else 1 : -2]:
+            name, _, value = line.partition(":")
+            key, text = _names[name], value.strip(" \t")
+            if key not in headers:
+                headers[key] = text
+            elif key in _SINGLE:
+                raise Refused(400, f"The header field {key} may be sent only once.")
+            else:
+                headers[key] += (", " if key != "cookie" else "; ") + text
 
     def _set_target(self, target: str) -> None:
         host = self.headers.get("host")
