@@ -7,12 +7,26 @@ the daemon to be stopped in order and started again (the program gets a line on 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.daemon import Daemon
+
+JS = Path(__file__).parent / "js"
+NODE = shutil.which("node")
+_MISSING = (
+    "Node.js is not installed (Debian: apt-get install nodejs npm)"
+    if not NODE
+    else "the packages of tests/clients/js are not installed (npm ci --prefix tests/clients/js)"
+    if not (JS / "node_modules" / "matrix-js-sdk").is_dir()
+    else ""
+)
+requires_node = [pytest.mark.node, pytest.mark.skipif(bool(_MISSING), reason=_MISSING)]  # for `pytestmark`
 
 SERVICE = "demo_directory, terms_consent, closed_rooms"
 
@@ -20,6 +34,11 @@ SERVICE = "demo_directory, terms_consent, closed_rooms"
 def service(folder: Path) -> Daemon:
     """A daemon with the rules of the service page: terms of use, closed rooms."""
     return Daemon(folder, {"plugins": {"enabled": SERVICE}})
+
+
+def run_script(name: str, daemon: Daemon, seconds: float = 120) -> None:
+    """Run a journey with matrix-js-sdk; `name` is a script in tests/clients/js."""
+    run_journey([NODE or "node", str(JS / name)], daemon, seconds)
 
 
 def run_journey(command: Sequence[str], daemon: Daemon, seconds: float = 120) -> None:
