@@ -11,9 +11,10 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 
-from . import report
-from .operations import FULL, OPERATIONS, SLOW, Sizes, quick
+from . import bare_http, report
+from .operations import FULL, OPERATIONS, SLOW, Sizes, idle, quick
 from .servers import LOAD_CORE, Heichat, Server, Synapse
 from .world import EVERYBODY, LOGINS, Site, prepared
 
@@ -31,7 +32,7 @@ def main() -> None:
         sizes = quick(FULL) if options.quick else FULL
         events = 30 if options.quick else 2000
         ours = asyncio.run(_measure(Heichat, events, sizes, options.only, 1 if options.quick else 5))
-    text = f"{report.table(ours, theirs, {})}\n\n{report.machine()}."
+    text = f"{report.table(ours, theirs, _bare(1 if options.quick else 5))}\n\n{report.machine()}."
     print(text)
     if options.write:
         report.write(text)
@@ -45,6 +46,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--skip-heichat", action="store_true")
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
     return parser.parse_args()
+
+
+def _bare(rounds: int) -> dict[str, float]:
+    """The limit of the stack: a plain protocol on httptools with a durable insert, and one that releases long-polls."""
+    works = {"insert": "insert", "long_poll": "park"}
+    return {key: median(bare_http.measure("plain", work, 2) for _ in range(rounds)) for key, work in works.items()}
 
 
 async def _measure(kind: type[Server], events: int, sizes: Sizes, only: list[str] | None, rounds: int) -> report.Column:
@@ -69,10 +76,11 @@ async def _rounds(site: Site, sizes: Sizes, only: list[str] | None, rounds: int)
     for operation in OPERATIONS:
         if only and operation.__name__ not in only:
             continue
-        for turn in range(rounds):
+        turns = 1 if operation is idle else rounds
+        for turn in range(turns):
             for figure in await operation(site, sizes):
                 taken.setdefault(figure.key, []).append(figure)
-                print(f"{site.server.name} {turn + 1}/{rounds} {figure}", file=sys.stderr, flush=True)
+                print(f"{site.server.name} {turn + 1}/{turns} {figure}", file=sys.stderr, flush=True)
     return taken
 
 

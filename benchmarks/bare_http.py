@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .servers import LOAD_CORE, SERVER_CORE
+
 KINDS = {"web": "twisted.web", "plain": "plain protocol, httptools", "ours": "heichat_appliance.http.server"}
 WORKS = {"none": "request", "insert": "durable insert", "park": "long-poll released"}
 SENDERS, WAITERS = 32, 200
@@ -46,16 +48,16 @@ Sec-Fetch-Site: same-site\r
 Content-Length: %d\r
 \r
 %b"""
-BODY = b'{"msgtype":"m.text","body":"hello, this is a message"}'
+BODIES = [b'{"msgtype":"m.text","body":"%b"}' % (b"hello " * number) for number in range(2, 25)]
 
 
 def request(line: bytes, body: bytes = b"") -> bytes:
     return REQUEST % (line, len(body), body)
 
 
-SEND = request(b"PUT /_matrix/client/v3/rooms/!abc%3Aexample.org/send/m.room.message/m1700000000.1", BODY)
+SENDS = [request(b"PUT /_matrix/client/v3/rooms/!abc%3Aexample.org/send/m.room.message/m17", body) for body in BODIES]
 WAIT = request(b"GET /_matrix/client/v3/sync?since=s1234.1&timeout=30000")
-RELEASE = request(b"POST /release", BODY)
+RELEASE = request(b"POST /release", BODIES[0])
 
 
 # The server process
@@ -198,7 +200,7 @@ def our_factory(work: Work) -> Any:
 
 def serve(kind: str, work: str, path: str) -> None:
     """Serves on a free port, which it prints, until it is killed."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {SERVER_CORE % os.cpu_count()})  # not the core inherited from the load
     from twisted.internet import epollreactor
 
     epollreactor.install()
@@ -256,18 +258,18 @@ class Client:
         assert len(data) == self.length
 
 
-def drive_requests(port: int, data: bytes, seconds: float) -> int:
+def drive_requests(port: int, seconds: float) -> int:
     """SENDERS connections, each sending again when it is answered. How many were answered."""
     selector, count, end = selectors.EpollSelector(), 0, time.monotonic() + seconds
     for _ in range(SENDERS):
         client = Client(port)
         selector.register(client.socket, selectors.EVENT_READ, client)
-        client.send(data)
+        client.send(SENDS[0])
     while time.monotonic() < end:
         for key, _ in selector.select():
             key.data.receive()
             count += 1
-            key.data.send(data)
+            key.data.send(SENDS[count % len(SENDS)])  # of different lengths, as messages are
     return count
 
 
@@ -289,7 +291,7 @@ def measure(kind: str, work: str, seconds: float) -> float:
     with server(kind, work) as (port, pid):
 
         def drive(time_: float) -> int:
-            return drive_polls(port, time_) if work == "park" else drive_requests(port, SEND, time_)
+            return drive_polls(port, time_) if work == "park" else drive_requests(port, time_)
 
         drive(seconds / 4)  # warm up
         before = cpu_seconds(pid)
@@ -299,7 +301,7 @@ def measure(kind: str, work: str, seconds: float) -> float:
 
 def run(seconds: float = 2.0, rounds: int = 3) -> dict[str, dict[str, float]]:
     """kind -> work -> milliseconds of CPU per request, medians of `rounds`, the kinds taking turns."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.sched_setaffinity(0, {LOAD_CORE % os.cpu_count()})
     figures: dict[str, dict[str, list[float]]] = {kind: {work: [] for work in WORKS} for kind in KINDS}
     for _ in range(rounds):
         for work in WORKS:

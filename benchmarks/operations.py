@@ -41,7 +41,7 @@ class Sizes:
     idle_s: int  # a multiple of 30, when every /sync ends once
 
 
-FULL = Sizes(4000, 2000, 2000, 50, 10, 20, 10, 100, 60)
+FULL = Sizes(4000, 2000, 2000, 50, 10, 20, 100, 200, 60)
 SLOW = Sizes(800, 240, 64, 20, 3, 5, 10, 10, 60)  # for Synapse
 SENDERS = 8
 
@@ -49,7 +49,7 @@ SENDERS = 8
 def quick(sizes: Sizes) -> Sizes:
     """The same with less of everything, for a glance."""
     sends = {key: max(16, getattr(sizes, key) // 4) for key in ("sends_10", "sends_200", "sends_1000")}
-    few = {key: max(1, getattr(sizes, key) // 3) for key in ("rounds", "lectures", "initial_syncs")}
+    few = {key: max(1, getattr(sizes, key) // 3) for key in ("rounds", "lectures", "initial_syncs", "pages")}
     return replace(sizes, **sends, **few, logins=max(4, sizes.logins // 4), idle_s=30)
 
 
@@ -225,7 +225,7 @@ async def initial_sync(site: Site, sizes: Sizes) -> list[Figure]:
 
 
 async def messages(site: Site, sizes: Sizes) -> list[Figure]:
-    """Pages back through a room of ten, 100 events a page."""
+    """Pages back through a room of ten, 100 events a page, and again from the end when the beginning is reached."""
     room, names = site.small_room(0)
     person = site.person(names[1])
     query = {"dir": "b", "limit": 100, "filter": orjson.dumps({"lazy_load_members": True})}
@@ -236,7 +236,9 @@ async def messages(site: Site, sizes: Sizes) -> list[Figure]:
             page = await person.call("GET", f"/v3/rooms/{quote(room, safe='')}/messages?{urlencode(query)}")
             latencies.append((time.perf_counter() - began) * 1000)
             events += len(page["chunk"])
-            query["from"] = page["end"]
+            query.pop("from", None)
+            if "end" in page:
+                query["from"] = page["end"]
     _close([person])
     return [Figure("messages", watch.cpu_ms / events, *_percentiles(latencies))]
 
