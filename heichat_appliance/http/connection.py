@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 _PIECE = 128 * 1024  # bytes handed to the transport at once
+_STEPS = 32  # heads and bodies read in one turn of the reactor
 _KNOWN_BYTES = 2048  # a longer head is not kept for comparison
 _HEAD, _BODY, _ANSWER, _LINGER, _CLOSING = range(5)  # what a connection waits for
 
@@ -138,13 +139,17 @@ class Connection:
     # Reading
 
     def _advance(self) -> None:
-        """Works through what was received until it runs dry or an answer is awaited."""
+        """Works through what was received until it runs dry or an answer is awaited; bit by bit, so that a client who
+        sends thousands of requests at once does not keep the others waiting."""
         if self._running:
             return
         self._running = True
         try:
-            while self._buffer and self._step():
-                pass
+            for _ in range(_STEPS):
+                if not (self._buffer and self._step()):
+                    break
+            else:
+                self._factory.soon(self._advance)
         except Refused as refused:
             self.refuse(refused.status, refused.reason)
         except Exception:

@@ -30,7 +30,8 @@ _SPARE_CONNECTIONS = 256  # beyond the limit: as many are told so (503), all oth
 class HTTPFactory(Factory):
     """Serves `site` on whatever endpoints it is given to. `clock` gives time-outs and the header Date.
 
-    For connections: limits, now, open (not stopping), body_bytes (held of bodies that are not complete).
+    For connections: limits, now, open (not stopping), body_bytes (held of bodies that are not complete), soon,
+    welcome, farewell, head.
     """
 
     noisy = False
@@ -116,6 +117,10 @@ class HTTPFactory(Factory):
             gone, self._gone = self._gone, None
             if gone is not None:
                 gone.callback(None)
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Calls in the next turn of the reactor."""
+        self._clock.callLater(0, call)
 
     def _sweep(self) -> None:
         """Once a second: the clock hand of Date, and all time-outs."""

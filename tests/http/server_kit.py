@@ -211,6 +211,7 @@ async def serving(limits: Limits | None = None):
         await factory.shut_down().addTimeout(5, reactor)
         assert factory.connections == 0
         assert factory.body_bytes == 0
+        clock.advance(0)
         assert clock.getDelayedCalls() == []
 
 

@@ -361,6 +361,13 @@ def test_a_counted_body_ends_where_it_says():
     assert reader.done
 
 
+def test_every_character_of_a_target_is_judged_alike_at_first_and_later():
+    for number in range(256):
+        sent = b"GET /a%bb HTTP/1.1\r\nHost: here\r\n\r\n" % bytes([number])
+        first, later = deliver([sent]), deliver([request("GET /"), sent])
+        assert (later.seen[1:], later.refused) == (first.seen, first.refused), number
+
+
 def test_limits_of_the_head_are_exact():
     def head(size: int) -> bytes:
         start = request("GET /a", "X: ")
