@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from heichat_appliance.errors import not_found
+from heichat_appliance.errors import forbidden, not_found
 from heichat_appliance.http.routing import Auth, Gate, Request, Route, spec_anchor
 from heichat_appliance.services.aliases import Aliases, checked_room_id
 
@@ -71,6 +71,9 @@ def routes(aliases: Aliases, server_name: str) -> list[Route]:
             limit=body.limit, since=body.since, term=wanted.generic_search_term, types=wanted.room_types
         )
 
+    def appservice_visibility(request: Request) -> Any:
+        raise forbidden("this server has no application services / Dieser Server hat keine Anwendungsdienste")
+
     def only_here(request: Request) -> None:
         if request.query("server", server_name) != server_name:
             raise not_found(
@@ -98,6 +101,7 @@ def routes(aliases: Aliases, server_name: str) -> list[Route]:
         row("GET", "/rooms/{roomId}/aliases", of_room, gates=Gate.READS),
         row("GET", "/directory/list/room/{roomId}", get_visibility, auth=Auth.OPTIONAL, gates=Gate.READS),
         row("PUT", "/directory/list/room/{roomId}", put_visibility, VisibilityBody),
+        row("PUT", "/directory/list/appservice/{networkId}/{roomId}", appservice_visibility),
         row("GET", "/publicRooms", list_public, auth=Auth.OPTIONAL, gates=Gate.READS),
         row("POST", "/publicRooms", search_public, SearchBody, gates=Gate.READS),
     ]

@@ -30,6 +30,8 @@ log = Logger()
 
 #: Rooms whose view is kept in memory.
 MAX_VIEWS = 2_000
+#: Pieces of state that a view keeps, those that are not there among them: who asks for more begins anew.
+MAX_STATE = 1_000
 #: What a redaction would make of these is worse than what they say: no version, anybody's servers, no encryption.
 NEVER_REDACTED = frozenset(("m.room.create", "m.room.server_acl", "m.room.encryption"))
 
@@ -70,6 +72,8 @@ class RoomView:
         except KeyError:
             row = state.current(self._execute, self.room_id, *key)
             event = None if row is None else pdu.load(self.version, row.event_id, row.pdu, row.room_id)
+            if len(self._state) >= MAX_STATE:
+                self._state.clear()
             self._state[key] = event
             return event
 

@@ -243,3 +243,10 @@ async def test_reports_do_not_pile_up(server, monkeypatch):
     for _ in range(2):
         alice.ok(await alice.post(path, {"reason": "x"}))
     refused(await alice.post(path, {"reason": "x"}), 429, "M_LIMIT_EXCEEDED")
+
+
+@pytest_twisted.ensureDeferred
+async def test_there_are_no_application_services(server):
+    alice = await server.login("alice")
+    answer = await alice.put("/directory/list/appservice/irc/%21x:chat.test", {"visibility": "public"})
+    refused(answer, 403, "M_FORBIDDEN")

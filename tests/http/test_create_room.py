@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
 
-from heichat_appliance.store import aliases
+from heichat_appliance.store import accounts, aliases
 from tests.appliance import SERVER_NAME, Appliance
 from tests.http.writing_kit import VERSIONS, content, member, membership, refused, rooms, timeline, total, user
 
@@ -257,3 +258,25 @@ async def test_needs_a_login_and_has_a_limit(tmp_path):
     assert answer.json["retry_after_ms"] > 0
     assert rooms(server) == 2
     await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_rooms_at_once_do_not_get_one_alias(server):
+    alice, bob = await server.login("alice"), await server.login("bob")
+    wishes = [Deferred.fromCoroutine(one.post("/createRoom", {"room_alias_name": "x"})) for one in (alice, bob)]
+    answers = await gatherResults(wishes)
+    assert sorted(answer.status for answer in answers) == [200, 400]
+    assert {answer.errcode for answer in answers} == {None, "M_ROOM_IN_USE"}
+    assert rooms(server) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_largest_room_that_can_be_made_at_once(server):
+    alice = await server.login("alice")
+    names = [f"p{n}" for n in range(200)]
+    await server.daemon.engine.write(
+        lambda tx: [accounts.create(tx.execute, user(name), name, None, 0) for name in names]
+    )
+    state = [{"type": "org.example.x", "state_key": str(n), "content": {}} for n in range(100)]
+    room_id = await alice.create_room(invite=[user(name) for name in names], initial_state=state)
+    assert len(timeline(server, room_id)) == 306

@@ -477,3 +477,39 @@ async def test_who_is_suspended_may_leave_but_not_join_or_invite(server):
     await bob.leave(room_id)
     bob.ok(await bob.post(path(room_id, "forget")))
     assert content(server, room_id, "m.room.member", bob.user_id)["membership"] == "leave"
+
+
+@pytest_twisted.ensureDeferred
+async def test_before_the_terms_are_agreed_to_only_leaving_works(tmp_path):
+    plugins = ("demo_directory", "terms_consent", "closed_rooms")
+    server = await Appliance.start(tmp_path, plugins=plugins)
+    bob, room = await server.login("bob"), q("!x:chat.test")
+    writes = [
+        ("POST", "/createRoom"),
+        ("POST", f"/join/{room}"),
+        ("POST", f"/rooms/{room}/join"),
+        ("POST", f"/knock/{room}"),
+        ("POST", f"/rooms/{room}/invite"),
+        ("POST", f"/rooms/{room}/kick"),
+        ("POST", f"/rooms/{room}/ban"),
+        ("POST", f"/rooms/{room}/unban"),
+        ("POST", f"/rooms/{room}/upgrade"),
+        ("POST", f"/rooms/{room}/report"),
+        ("PUT", f"/rooms/{room}/send/m.room.message/1"),
+        ("PUT", f"/rooms/{room}/redact/x/1"),
+        ("PUT", f"/rooms/{room}/state/m.room.name"),
+        ("PUT", f"/rooms/{room}/state/m.room.member/{q(bob.user_id)}"),
+        ("PUT", f"/directory/room/{q('#x:chat.test')}"),
+        ("DELETE", f"/directory/room/{q('#x:chat.test')}"),
+        ("PUT", f"/directory/list/room/{room}"),
+    ]
+    for method, where in writes:
+        answer = await bob.request(method, where, {"user_id": user("alice"), "membership": "join"})
+        refused(answer, 403, "M_CONSENT_NOT_GIVEN")
+        assert answer.json["consent_uri"].startswith("https://")
+    # By now the room of notices is there, and bob may turn it down.
+    notices = [row[0] for row in server.daemon.engine.read("SELECT room_id FROM rooms")]
+    assert (await bob.get("/joined_rooms")).json == {"joined_rooms": []}
+    await bob.leave(notices[0])
+    bob.ok(await bob.post(path(notices[0], "forget")))
+    await server.stop()
