@@ -35,13 +35,17 @@ from heichat_appliance.http import filters as filter_routes
 from heichat_appliance.http import history as history_routes
 from heichat_appliance.http import key_backup as key_backup_routes
 from heichat_appliance.http import keys as key_routes
+from heichat_appliance.http import media as media_routes
 from heichat_appliance.http import membership as membership_routes
 from heichat_appliance.http import pages as page_routes
 from heichat_appliance.http import profiles as profile_routes
 from heichat_appliance.http import pushrules as push_rule_routes
+from heichat_appliance.http import relations as relation_routes
 from heichat_appliance.http import rooms as room_routes
+from heichat_appliance.http import search as search_routes
 from heichat_appliance.http import send as send_routes
 from heichat_appliance.http import sessions as session_routes
+from heichat_appliance.http import spaces as space_routes
 from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import to_device as to_device_routes
 from heichat_appliance.http import user_directory as user_directory_routes
@@ -65,6 +69,7 @@ from heichat_appliance.services.invitees import Invitees
 from heichat_appliance.services.key_backup import KeyBackup
 from heichat_appliance.services.keys import Keys
 from heichat_appliance.services.login import Login
+from heichat_appliance.services.media import Media
 from heichat_appliance.services.membership import Membership
 from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.people import Standings
@@ -73,15 +78,20 @@ from heichat_appliance.services.profiles import Profiles
 from heichat_appliance.services.pushrules import PushRules
 from heichat_appliance.services.reading import Reading
 from heichat_appliance.services.receipts import Receipts
+from heichat_appliance.services.relations import Relations
 from heichat_appliance.services.render import Renderer
 from heichat_appliance.services.reports import Reports
 from heichat_appliance.services.room_reads import RoomReads
 from heichat_appliance.services.rooms import Rooms
+from heichat_appliance.services.search import Search
+from heichat_appliance.services.search_index import SearchIndex
 from heichat_appliance.services.send import Sender
 from heichat_appliance.services.sessions import Sessions
 from heichat_appliance.services.signing import load_signer
+from heichat_appliance.services.spaces import Spaces
 from heichat_appliance.services.sync import Sync
 from heichat_appliance.services.sync_rooms import RoomSections
+from heichat_appliance.services.thumbnails import Thumbnails
 from heichat_appliance.services.timeline import Timeline
 from heichat_appliance.services.to_device import ToDevice
 from heichat_appliance.services.uia import Uia
@@ -203,7 +213,12 @@ class Appliance:
         self.dehydrated = Dehydrated(self.engine, self.clock)
         self.to_device = ToDevice(self.engine, self.clock, self.limits["to_device"])
         self.key_backup = KeyBackup(self.engine)
-        self.notifier.listeners += [self._forget_people, self.typing.committed]
+        self.media = Media(
+            self.engine, self.clock, self.reactor, self.server_name, self.data_dir / "media",
+            max_size=config["limits"].max_upload_size, quota=config["media"].quota_per_person,
+        )  # fmt: skip
+        self.thumbnails = Thumbnails(self.media.files, self.reactor)
+        self.notifier.listeners += [self._forget_people, self.typing.committed, self.search_index.committed]
         self.login.every_login.append(self.profiles.logged_in)
         for plugin in self.providers(IConnected):
             plugin.connect(self)
@@ -225,6 +240,10 @@ class Appliance:
         self.reading = Reading(self.engine, self.clock, self.renderer, self.standings, self.bundles)
         self.history = History(self.reading)
         self.room_reads = RoomReads(self.reading)
+        self.relations = Relations(self.reading)
+        self.spaces = Spaces(self.engine)
+        self.search_index = SearchIndex(self.engine)
+        self.search = Search(self.reading, self.history, self.search_index)
 
     def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
         """What is kept in memory of these people may not be right any more."""
@@ -248,6 +267,9 @@ class Appliance:
             *sync_routes.routes(self.sync, self.engine),
             *send_routes.routes(self.sender, self.presence.acted),
             *history_routes.routes(self.history, self.room_reads),
+            *relation_routes.routes(self.relations),
+            *search_routes.routes(self.search),
+            *space_routes.routes(self.spaces),
             *membership_routes.routes(self.membership),
             *room_routes.routes(self.rooms, self.upgrade, self.reports),
             *alias_routes.routes(self.aliases, self.server_name),
@@ -263,6 +285,7 @@ class Appliance:
             *key_routes.routes(self.keys, self.cross_signing, self.device_lists, self.dehydrated),
             *key_backup_routes.routes(self.key_backup),
             *to_device_routes.routes(self.to_device),
+            *media_routes.routes(self.media, self.thumbnails),
             *absent_routes.routes(),
             *version_routes.routes(
                 self.accounts,
@@ -286,6 +309,8 @@ class Appliance:
         self.sessions.start()
         self.presence.start()
         self.profiles.start()
+        self.media.start()
+        self.thumbnails.start()
         await self.key_backup.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
@@ -309,10 +334,13 @@ class Appliance:
         self.presence.stop()
         self.typing.stop()
         self.wakeups.stop()
+        self.media.release_waiting()
         await self.factory.shut_down().addTimeout(LAST_ANSWERS, self.reactor)
         for plugin in self.plugins.values():
             if hasattr(plugin, "stop"):
                 plugin.stop()
+        self.thumbnails.stop()
+        self.media.stop()
         await self.sessions.stop()
         await self.engine.close()
         self._lock.release()

@@ -102,6 +102,8 @@ LIMITS = Section(
         Option("create_burst", integer(1, 10**6), 20, "New rooms at once."),
         Option("search_rate", number(0.01, 1e6), 2.0, "Searches of people and messages per person and second."),
         Option("search_burst", integer(1, 10**6), 20, "Searches at once."),
+        Option("media_rate", number(0.01, 1e6), 100.0, "Files and thumbnails fetched per person and second."),
+        Option("media_burst", integer(1, 10**6), 1000, "Files and thumbnails fetched at once."),
         Option("anonymous_rate", number(0.01, 1e6), 20.0, "Requests without login per address and second."),
         Option("anonymous_burst", integer(1, 10**6), 200, "Requests without login at once."),
         Option("login_failures_rate", number(0.001, 1e6), 0.05, "Failed logins per Uni-ID and second in the long run."),
@@ -109,6 +111,14 @@ LIMITS = Section(
         Option("address_failures_rate", number(0.001, 1e6), 0.5, "Failed logins per address and second in the long run."),
         Option("address_failures_burst", integer(1, 10**6), 30, "Failed logins per address at once."),
         Option("max_upload_size", size, 50 * 2**20, "The most bytes of one uploaded file.", "", "50M"),
+    ),
+)  # fmt: skip
+
+MEDIA = Section(
+    "media",
+    "Uploaded files.",
+    (
+        Option("quota_per_person", size, 5 * 2**30, "The most bytes of all files of one person together.", "", "5G"),
     ),
 )  # fmt: skip
 
@@ -142,4 +152,4 @@ WEB = Section(
 )
 
 #: All sections that do not belong to a plugin.
-SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, ACCOUNTS, WEB)
+SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, MEDIA, ACCOUNTS, WEB)

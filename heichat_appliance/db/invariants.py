@@ -195,6 +195,11 @@ _REFERENCES = (
         "AND type = 'm.room.create' AND state_key = '' AND to_pos = 9223372036854775807)",
     ),
     (
+        "what the files of {} take of the quota is not the sum of them",
+        "SELECT user_id FROM (SELECT user_id, max(size, 4096) AS taken FROM media WHERE size IS NOT NULL "
+        "UNION ALL SELECT user_id, -bytes FROM media_usage) GROUP BY user_id HAVING sum(taken) != 0",
+    ),
+    (
         "the alias {} belongs to no room",
         "SELECT alias FROM room_aliases WHERE room_id NOT IN (SELECT room_id FROM rooms)",
     ),

@@ -165,7 +165,7 @@ class Site:
         if type(result) is Response:
             exchange.respond(
                 result.status,
-                ((b"Content-Type", result.content_type), *_with_defaults(result.headers)),
+                ((b"Content-Type", result.content_type), *with_defaults(result.headers)),
                 result.body,
             )
         else:
@@ -201,7 +201,8 @@ class Site:
         return {"Allow": ", ".join(self.router.methods(exchange.path))} if status == 405 else {}
 
 
-def _with_defaults(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+def with_defaults(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    """`headers`, and what every answer has unless they say otherwise (CORS, no-store, nosniff)."""
     given = {name.lower() for name, _ in headers}
     return (*headers, *((name, value) for name, value in _COMMON if name.lower() not in given))
 
