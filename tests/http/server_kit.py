@@ -166,12 +166,14 @@ def turn(seconds: float = 0) -> Deferred:
     return deferred
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Turns the reactor until `condition` holds."""
+async def until(condition: Callable[[], bool], clock: Clock | None = None) -> None:
+    """Turns the reactor, and does what `clock` has to do at once, until `condition` holds."""
     end = reactor.seconds() + 10
     while not condition():
         assert reactor.seconds() < end, "waited in vain"
         await turn(0.001)
+        if clock is not None:
+            clock.advance(0)
 
 
 class Serving:

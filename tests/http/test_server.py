@@ -745,7 +745,7 @@ async def test_a_client_that_asks_and_never_reads_does_not_fill_the_memory():
         client.transport.pauseProducing()
         client.send(request("GET /a") * 5000)
         (connection,) = server.factory._connections
-        await until(lambda: connection.choked)
+        await until(lambda: connection.choked, server.clock)
         transport = connection._transport
         for _ in range(20):
             await turn()
