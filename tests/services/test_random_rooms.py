@@ -123,7 +123,7 @@ class Mob:
             [self.member] * 8 + [self.message] * 6 + [self.state] * 3 + [self.redact] * 2 + [self.create, self.undo]
         )
         action = self.create if not self.rooms else self.random.choice(actions)
-        if self.random.random() < 0.01:
+        if self.rooms and self.random.random() < 0.01:
             action = self.upgrade
         self.count += 1
         try:
