@@ -94,22 +94,23 @@ class Sync:
             return self._initial(query)
         query.since = since.position
         acknowledged = since.position if since.to_device is None else since.to_device
-        self._acknowledge(query.viewer, acknowledged)
+        if not to_device.has_acknowledged(self._engine.read, *query.viewer, acknowledged):
+            return self._look(query, acknowledged, timeout_ms)
+        # Deleted before the answer, so that nothing which was acknowledged is ever given again.
+        deleted = self._engine.write(to_device.acknowledge, *query.viewer, acknowledged)
+        return deleted.addCallback(lambda _: self._look(query, acknowledged, timeout_ms))
+
+    def _look(self, query: Query, acknowledged: int, timeout_ms: int) -> Deferred[Body]:
         waiter = _Waiter(self, query, acknowledged)
         if timeout_ms > 0 and not query.full_state and not self._stopping:
             self._notifier.register(query.viewer.user_id, waiter.wake)
-            body = self._incremental(query, acknowledged, may_wait=True)
+            body = self._incremental(query, acknowledged)
             if body is None:
                 waiter.call = self._reactor.callLater(timeout_ms / 1000, self._timed_out, waiter)
                 return waiter.result
             self._notifier.unregister(query.viewer.user_id, waiter.wake)
             return succeed(body)
         return succeed(self._incremental(query, acknowledged) or self._empty(query))
-
-    def _acknowledge(self, viewer: Viewer, upto: int) -> None:
-        if to_device.has_acknowledged(self._engine.read, *viewer, upto):
-            done = self._engine.write(to_device.acknowledge, *viewer, upto)
-            done.addErrback(lambda _: None)  # they are deleted at the next acknowledgement
 
     def woken(self, waiter: _Waiter) -> None:
         """Something happened that may concern this waiter."""
