@@ -39,13 +39,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile", description=__doc__)
     parser.add_argument("operations", nargs="*", choices=sorted(BY_NAME), default=["send_10", "delivery"])
     parser.add_argument("--top", type=int, default=25, help="how many functions to print")
+    parser.add_argument("--events", type=int, default=30, help="events stored in each of the fifty rooms of 100")
     options = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE % os.cpu_count()})
-    asyncio.run(_profile(options.operations, options.top))
+    asyncio.run(_profile(options.operations, options.top, options.events))
 
 
-async def _profile(names: list[str], top: int) -> None:
-    kept, world = await prepared(Heichat, 30)
+async def _profile(names: list[str], top: int, events: int) -> None:
+    kept, world = await prepared(Heichat, events)
     with tempfile.TemporaryDirectory(prefix="heichat-bench-") as temporary:
         folder = Path(temporary) / "data"
         shutil.copytree(kept, folder)
