@@ -22,7 +22,6 @@ from heichat_appliance.notify import Notifier
 from heichat_appliance.services import device_lists
 from heichat_appliance.services.gap import Gap, Gaps
 from heichat_appliance.services.people import Standing, Standings
-from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.sync_rooms import Query, RoomSections, by_room, event_json
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.store import account_data, keys, to_device
@@ -104,7 +103,7 @@ class Sync:
         waiter = _Waiter(self, query, acknowledged)
         if timeout_ms > 0 and not query.full_state and not self._stopping:
             self._notifier.register(query.viewer.user_id, waiter.wake)
-            body = self._incremental(query, acknowledged)
+            body = self._incremental(query, acknowledged, may_wait=True)
             if body is None:
                 waiter.call = self._reactor.callLater(timeout_ms / 1000, self._timed_out, waiter)
                 return waiter.result

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 
 from tests.appliance import Actor, Appliance, q
+from tests.http.room_kit import long_poll
 
 
 @pytest.fixture
@@ -67,14 +68,10 @@ async def test_messages_go_both_ways_and_come_once(server: Appliance) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_long_poll_wakes_for_a_message(server: Appliance) -> None:
-    from twisted.internet.defer import Deferred
-
     alice, bob = await people(server, "alice", "bob")
     room_id = await room_of(alice, bob)
     await bob.sync()
-    waiting = Deferred.fromCoroutine(bob.sync(timeout=20_000))
-    while not server.daemon.notifier.waiting:
-        await server.http.get("/_matrix/client/versions")
+    (waiting,) = await long_poll(server, bob)
     await alice.send(room_id, "wake up")
     assert bodies(await waiting, room_id) == ["wake up"]
     assert server.daemon.notifier.waiting == 0
@@ -411,9 +408,7 @@ async def test_stopping_answers_those_who_wait(tmp_path: Path) -> None:
     server = await Appliance.start(tmp_path)
     alice = await server.login("alice")
     await alice.sync()
-    waiting = Deferred.fromCoroutine(alice.sync(timeout=60_000))
-    while not server.daemon.notifier.waiting:
-        await server.http.get("/_matrix/client/versions")
+    (waiting,) = await long_poll(server, alice)
     stopping = Deferred.fromCoroutine(server.daemon.stop())
     assert "rooms" not in await waiting
     await stopping
