@@ -33,7 +33,7 @@ def routes(to_device: ToDevice) -> list[Route]:
             handler=send,
             auth=Auth.USER,
             limit="write",
-            gates=Gate.READS,  # a suspended person may verify their devices (spec, "Account suspension")
+            gates=Gate.LOCKED | Gate.CONSENT,  # a suspended person may verify devices (spec, "Account suspension")
             body=dict,
             max_body=MAX_BODY,
             anchor=spec_anchor("PUT", _PATH),
