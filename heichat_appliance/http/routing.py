@@ -49,7 +49,8 @@ class Route:
     """One operation.
 
     `path`: template such as `/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`; `limit`: the name of a rate
-    limit of `[limits]`, or "none"; `body`: None (no body is read), `dict` (any JSON object), `bytes` (as it is), or a msgspec Struct;
+    limit of `[limits]`, or "none"; `body`: None (no body is read), `dict` (any JSON object), `bytes` (as it is), or a
+    msgspec Struct;
     `anchor`: of the operation in the client-server specification; `max_body`: bytes.
     """
 
