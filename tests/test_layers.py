@@ -25,7 +25,19 @@ ALLOWED: dict[str, set[str]] = {
 }
 #: Top-level modules that see everything: the composition root and what starts it.
 ROOTS = {"app", "service", "demo"}
-IMPURE = ("twisted", "sqlite3", "sqlite_utils", "time", "datetime", "asyncio", "socket", "os", "threading", "ldap3", "treq")
+IMPURE = (
+    "twisted",
+    "sqlite3",
+    "sqlite_utils",
+    "time",
+    "datetime",
+    "asyncio",
+    "socket",
+    "os",
+    "threading",
+    "ldap3",
+    "treq",
+)
 MAX_LINES = 450
 
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")

@@ -88,5 +88,6 @@ def _verify(options: argparse.Namespace) -> int:
     print(f"{len(problems)} problems found." if problems else "Everything is whole.")
     return 1 if problems else 0
 
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -68,9 +68,7 @@ class UserDirectory:
 
     async def _ask_directory(self, term: str, limit: int) -> list[Person]:
         try:
-            people: list[Person] = await self._identity.search(term, limit).addTimeout(
-                DIRECTORY_SECONDS, self._reactor
-            )
+            people: list[Person] = await self._identity.search(term, limit).addTimeout(DIRECTORY_SECONDS, self._reactor)
         except (DirectoryUnavailable, TimeoutError, CancelledError) as error:
             log.warn("people are searched without the directory: {error}", error=error)
             return []
