@@ -20,6 +20,8 @@ MAX_LOOKED_THROUGH = 5_000
 STEP = 500
 
 Wanted = Callable[[StoredEvent], bool]
+#: As store.events.in_room: (execute, room ID, after, upto, limit, backwards=...).
+Fetch = Callable[..., list[StoredEvent]]
 
 
 class IBundles(Protocol):
@@ -108,9 +110,11 @@ def look_through(
     backwards: bool,
     position: int,
     wanted: Wanted | None = None,
+    fetch: Fetch = events.in_room,
 ) -> tuple[list[StoredEvent], int | None]:
     """At most `limit` events that the person may see, from the token position `start` on, and the token position from
-    which to go on, None at the end of what they may see. `position`: the newest one that counts.
+    which to go on, None at the end of what they may see. `position`: the newest one that counts; `fetch`: which events
+    of the room.
 
     Looks at a bounded number of events, so that fewer than `limit` may be found before the end.
     """
@@ -119,7 +123,7 @@ def look_through(
     for after, upto in _spans(reach, start, position, backwards):
         while after < upto:
             size = limit + 1 - len(found) if wanted is None else STEP
-            rows = events.in_room(execute, reach.room_id, after, upto, size, backwards=backwards)
+            rows = fetch(execute, reach.room_id, after, upto, size, backwards=backwards)
             for row in rows:
                 if wanted is None or wanted(row):
                     if len(found) == limit:

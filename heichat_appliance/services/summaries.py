@@ -14,7 +14,7 @@ def of_room(execute: Execute, room_id: str, joined: int) -> dict[str, Any]:
     """The chunk of a room with `joined` people in it."""
 
     def text(type: str, key: str) -> str | None:
-        value = _content(execute, room_id, type).get(key)
+        value = content(execute, room_id, type).get(key)
         return value if isinstance(value, str) and value else None
 
     fields = {
@@ -34,10 +34,11 @@ def of_room(execute: Execute, room_id: str, joined: int) -> dict[str, Any]:
 
 def is_world_readable(execute: Execute, room_id: str) -> bool:
     """Whether everybody may read the room."""
-    return _content(execute, room_id, "m.room.history_visibility").get("history_visibility") == "world_readable"
+    return content(execute, room_id, "m.room.history_visibility").get("history_visibility") == "world_readable"
 
 
-def _content(execute: Execute, room_id: str, type: str) -> dict[str, Any]:
+def content(execute: Execute, room_id: str, type: str) -> dict[str, Any]:
+    """The content of a piece of state with an empty state key, as it is now; empty if there is none."""
     event = state.current(execute, room_id, type, "")
-    content: dict[str, Any] = orjson.loads(event.pdu)["content"] if event is not None else {}
-    return content
+    found: dict[str, Any] = orjson.loads(event.pdu)["content"] if event is not None else {}
+    return found

@@ -77,6 +77,12 @@ def between(execute: Execute, after: int, upto: int) -> list[StoredEvent]:
     return [StoredEvent._make(row) for row in rows]
 
 
+def after(execute: Execute, pos: int, limit: int) -> list[StoredEvent]:
+    """The next `limit` events of all rooms after a position, in order."""
+    rows = execute(f"SELECT {_COLUMNS} FROM events WHERE pos > ? ORDER BY pos LIMIT ?", (pos, limit))
+    return [StoredEvent._make(row) for row in rows]
+
+
 def in_room(
     execute: Execute, room_id: str, after: int, upto: int, limit: int, *, backwards: bool = False
 ) -> list[StoredEvent]:

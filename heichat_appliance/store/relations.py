@@ -11,6 +11,8 @@ from heichat_appliance.store.events import EVENT_COLUMNS, Execute, StoredEvent
 
 #: The newest edits of an event that are looked at for a valid one.
 MAX_EDITS = 20
+#: Events that are looked at for relations over several steps.
+MAX_TREE = 50_000
 
 #: Positions after < pos <= upto.
 Span = tuple[int, int]
@@ -85,6 +87,53 @@ def references(execute: Execute, parent_id: str, span: Span, ignored: Collection
         (parent_id, *span, *_ignored(ignored), limit),
     )
     return [row[0] for row in rows]
+
+
+def children(
+    execute: Execute,
+    parent_id: str,
+    span: Span,
+    limit: int,
+    *,
+    backwards: bool,
+    depth: int = 1,
+    rel_type: str | None = None,
+    type: str | None = None,
+) -> list[StoredEvent]:
+    """At most `limit` events within a span that relate to an event, or (depth > 1) to one that does, and so on; in order
+    or backwards. `rel_type` and `type` hold for the events between as well (spec "Relationships API")."""
+    kind, params = "", []
+    for column, value in (("rel_type", rel_type), ("type", type)):
+        if value is not None:
+            kind += f" AND relations.{column} = ?"
+            params.append(value)
+    within = "relations.pos > ? AND relations.pos <= ?"
+    tail = f"ORDER BY relations.pos {'DESC' if backwards else 'ASC'} LIMIT ?"
+    if depth == 1:
+        rows = execute(
+            f"SELECT {EVENT_COLUMNS} FROM relations JOIN events ON events.pos = relations.pos "
+            f"WHERE parent_id = ? AND {within}{kind} {tail}",
+            (parent_id, *span, *params, limit),
+        )
+    else:
+        rows = execute(
+            f"WITH RECURSIVE tree (pos, depth) AS (SELECT pos, 1 FROM relations WHERE parent_id = ?{kind} "
+            "UNION ALL SELECT relations.pos, depth + 1 FROM tree JOIN events ON events.pos = tree.pos "
+            f"JOIN relations ON parent_id = event_id WHERE depth < ?{kind} LIMIT ?) "
+            f"SELECT {EVENT_COLUMNS} FROM tree AS relations JOIN events ON events.pos = relations.pos "
+            f"WHERE {within} {tail}",
+            (parent_id, *params, depth, *params, MAX_TREE, *span, limit),
+        )
+    return [StoredEvent._make(row) for row in rows]
+
+
+def thread_events(execute: Execute, room_id: str, span: Span, limit: int) -> list[tuple[int, str, str]]:
+    """The newest events of a room's threads within a span, newest first: (position, root's ID, sender)."""
+    return execute(
+        "SELECT pos, parent_id, sender FROM relations WHERE room_id = ? AND rel_type = 'm.thread' AND pos > ? "
+        "AND pos <= ? ORDER BY pos DESC LIMIT ?",
+        (room_id, *span, limit),
+    ).fetchall()
 
 
 def _list(values: Collection[str]) -> str:

@@ -209,6 +209,12 @@ def rooms_of_user_now(execute: Execute, user_id: str, membership: str = "join") 
     return [row[0] for row in rows]
 
 
+def rooms_ever_joined(execute: Execute, user_id: str) -> list[str]:
+    """The rooms that the person is or was joined to."""
+    rows = execute("SELECT DISTINCT room_id FROM memberships WHERE user_id = ? AND membership = 'join'", (user_id,))
+    return [row[0] for row in rows]
+
+
 def count_now(execute: Execute, room_id: str, membership: str) -> int:
     """How many people have this membership of the room now."""
     row = execute(
@@ -247,6 +253,17 @@ def share_room(execute: Execute, one: str, other: str) -> bool:
         (one, other),
     ).fetchone()
     return bool(row[0])
+
+
+def rooms_in_common(execute: Execute, one: str, other: str) -> list[str]:
+    """The rooms that two people are joined to, in order of their IDs."""
+    rows = execute(
+        "SELECT a.room_id FROM memberships AS a JOIN memberships AS b ON b.room_id = a.room_id "
+        "WHERE a.user_id = ?1 AND a.membership = 'join' AND a.to_pos = 9223372036854775807 "
+        "AND b.user_id = ?2 AND b.membership = 'join' AND b.to_pos = 9223372036854775807 ORDER BY a.room_id",
+        (one, other),
+    )
+    return [row[0] for row in rows]
 
 
 def stay_began(execute: Execute, user_id: str, room_id: str, joined_pos: int) -> int:
