@@ -37,6 +37,7 @@ from heichat_appliance.http import key_backup as key_backup_routes
 from heichat_appliance.http import keys as key_routes
 from heichat_appliance.http import media as media_routes
 from heichat_appliance.http import membership as membership_routes
+from heichat_appliance.http import openid as openid_routes
 from heichat_appliance.http import pages as page_routes
 from heichat_appliance.http import profiles as profile_routes
 from heichat_appliance.http import pushrules as push_rule_routes
@@ -71,6 +72,7 @@ from heichat_appliance.services.keys import Keys
 from heichat_appliance.services.login import Login
 from heichat_appliance.services.media import Media
 from heichat_appliance.services.membership import Membership
+from heichat_appliance.services.openid import OpenId
 from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.people import Standings
 from heichat_appliance.services.presence import Presence
@@ -287,6 +289,7 @@ class Appliance:
             *to_device_routes.routes(self.to_device),
             *media_routes.routes(self.media, self.thumbnails),
             *absent_routes.routes(),
+            *openid_routes.routes(OpenId(self.clock, self.server_name)),
             *version_routes.routes(
                 self.accounts,
                 public_url=server.public_url,
