@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from heichat_appliance.errors import MatrixError, forbidden, not_found
 from heichat_appliance.http.routing import Auth, Gate, Request, Route, spec_anchor
 
@@ -52,9 +54,16 @@ def routes() -> list[Route]:
             limit="read" if auth is Auth.USER else "anonymous",
             gates=Gate.READS,
             anchor=spec_anchor(method, path),
+            absent=_described(answer),
         )
         for method, path, auth, answer in _ANSWERS
     ]
+
+
+def _described(answer: dict[str, Any] | MatrixError) -> str:
+    if isinstance(answer, MatrixError):
+        return f"{answer.status} {answer.errcode}: {answer.message.split(' / ')[0]}"
+    return f"200, always {orjson.dumps(answer).decode()}"
 
 
 def _handler(answer: dict[str, Any] | MatrixError) -> Callable[[Request], Any]:

@@ -52,6 +52,9 @@ class LockBody(Struct):
     locked: bool
 
 
+_WHY = "accounts, passwords and addresses are managed by the directory"
+
+
 def routes(accounts: Accounts, sessions: Sessions) -> list[Route]:
     """The operations of this chapter."""
 
@@ -79,7 +82,7 @@ def routes(accounts: Accounts, sessions: Sessions) -> list[Route]:
 
     return [
         *(
-            _row(m, p, _refusal(s, e), a, "none" if a is Auth.NONE else "write", Gate.READS)
+            _row(m, p, _refusal(s, e), a, "none" if a is Auth.NONE else "write", Gate.READS, absent=f"{s} {e}: {_WHY}")
             for m, p, a, s, e in _REFUSED
         ),
         _row("GET", "/v3/account/3pid", no_addresses, Auth.USER, "read", Gate.READS),
@@ -107,11 +110,13 @@ def _refusal(status: int, errcode: str) -> Callable[[Request], Any]:
 
 
 def _row(
-    method: str, path: str, handler: Callable[[Request], Any], auth: Auth, limit: str, gates: Gate, body: Any = None
-) -> Route:
+    method: str, path: str, handler: Callable[[Request], Any], auth: Auth, limit: str, gates: Gate, body: Any = None,
+    absent: str = "",
+) -> Route:  # fmt: skip
     return Route(
         method=method,
         path=f"/_matrix/client{path}",
+        absent=absent,
         handler=handler,
         auth=auth,
         limit=limit,

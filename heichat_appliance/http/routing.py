@@ -65,6 +65,8 @@ class Route:
     max_body: int = JSON_BODY
     #: called when the head is there, before the body: for uploads that stream (see http/media.py)
     begin: Callable[[Request], None] | None = None
+    #: for an operation that this server does not have: its answer and the reason, for docs/api.md
+    absent: str = ""
     #: further templates that lead here (older or unstable names of the same operation)
     also: tuple[str, ...] = ()
 

@@ -69,7 +69,6 @@ async def test_there_are_no_third_party_addresses(server):
 async def test_ways_to_log_in_that_do_not_exist_are_unknown_paths(server):
     alice = await server.login("alice")
     for method, path in (
-        ("POST", f"{V1}/login/get_token"),
         ("GET", "/login/sso/redirect?redirectUrl=x"),
         ("GET", f"{V1}/auth_metadata"),
     ):
