@@ -14,7 +14,7 @@ from zope.interface import implementer
 from .framing import Head
 
 if TYPE_CHECKING:
-    from .server import Connection
+    from .connection import Connection
 
 Headers = Sequence[tuple[bytes, bytes]]
 

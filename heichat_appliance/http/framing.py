@@ -25,7 +25,8 @@ _HEAD = re.compile(
 )
 _LINE = re.compile(rb"([A-Z]++) (/[!\"$-~]*+)")  # method and origin-form target, without its version
 _HOST = re.compile(r"(?:[A-Za-z0-9._~\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_LENGTH = re.compile(r"0|[1-9][0-9]{0,15}")
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}")
+_LENGTH_LINE = re.compile(rb"\r\ncontent-length: ([0-9]+)\r\n", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"https?://([^/?]+)(.*)", re.IGNORECASE)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*+)?")
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t -~\x80-\xff]*+")
@@ -46,8 +47,9 @@ class Refused(Exception):
         self.reason = reason
 
 
-# Of a head: all from " HTTP/1.1" on, and what it means: headers, length, keep_alive, http10, expects.
-Known = tuple[bytes, dict[str, str], int, bool, bool, bool]
+# Of a head: all from " HTTP/1.1" on, with the number of Content-Length cut out if it has one, as what comes before and
+# after that; and what it means: headers, length, keep_alive, http10.
+Known = tuple[bytes, bytes, dict[str, str], int, bool, bool]
 
 
 class _Names(dict[str, str]):
@@ -88,6 +90,10 @@ class Head:
     """
 
     __slots__ = ("expects", "headers", "http10", "keep_alive", "length", "method", "path", "query")
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
 
     def parse(self, data: bytes, max_headers: int) -> None:
         """Reads a whole head, up to and with its empty line; raises Refused."""
@@ -109,26 +115,37 @@ class Head:
         self._set_target(target.decode("ascii"))
         self._set_framing()
 
-    def known(self, data: bytes) -> Known:
-        """What `parse_known` needs to read the next head quickly."""
+    def known(self, data: bytes) -> Known | None:
+        """What `parse_known` needs to read the next head quickly; None if that one must be read anew."""
+        if "expect" in self.headers:
+            return None
         rest = data[data.index(b" HTTP/") :]
-        return rest, self.headers, self.length, self.keep_alive, self.http10, self.expects
+        match = _LENGTH_LINE.search(rest) if "content-length" in self.headers else None
+        before, after = (rest[: match.start(1)], rest[match.end(1) :]) if match else (rest, b"")
+        return before, after, self.headers, self.length, self.keep_alive, self.http10
 
     def parse_known(self, data: bytes, known: Known) -> bool:
-        """Reads a head that differs from an earlier one in its method and target alone, as a client's heads mostly do:
-        what follows was judged already. False, and nothing done, if this is not such a head."""
-        rest = known[0]
-        if not data.endswith(rest):
+        """Reads a head that differs from an earlier one in method, target and number of Content-Length alone, as a
+        client's heads mostly do: all else was judged already. False if this is not such a head."""
+        before, after, self.headers, self.length, self.keep_alive, self.http10 = known
+        self.expects = False
+        start = len(data)
+        if after:
+            end = start - len(after)
+            start = data.rfind(b" ", 0, end) + 1
+            if not (data.endswith(after) and _LENGTH.fullmatch(data, start, end)):
+                return False
+            length = data[start:end].decode("ascii")
+            self.length = int(length)
+            self.headers = {**self.headers, "content-length": length}
+        if not data.endswith(before, 0, start):
             return False
-        match = _LINE.fullmatch(data, 0, len(data) - len(rest))
+        match = _LINE.fullmatch(data, 0, start - len(before))
         if match is None:
             return False
         self.method = match[1].decode("ascii")
-        if self.method not in METHODS:
-            return False
         self.path, _, self.query = match[2].decode("ascii").partition("?")
-        _, self.headers, self.length, self.keep_alive, self.http10, self.expects = known
-        return True
+        return self.method in METHODS
 
     def _read_fields(self, data: bytes) -> None:
         """Of a head that is valid, so that its lines can be told apart by CR LF and its names by the first colon."""
@@ -177,7 +194,7 @@ class Head:
             self.length = CHUNKED
         elif length is None:
             self.length = 0
-        elif _LENGTH.fullmatch(length):
+        elif _LENGTH.fullmatch(length.encode("latin-1")):
             self.length = int(length)
         else:
             raise Refused(400, "The header field Content-Length is not a number.")

@@ -389,9 +389,31 @@ def test_what_was_before_on_the_connection_makes_no_difference(first, second, da
     sent = second[0] if isinstance(second[0], bytes) else second[1]
     if data.draw(st.booleans()):  # the same head with another line
         line, _, rest = before.lstrip().partition(b"\r\n")
-        sent = data.draw(
-            st.sampled_from([b"GET /x", b"POST /y?z", b"TRACE /", b"GET x", b"get /", b"GET /#", b"G T /"])
-        )
+        lines = [
+            b"GET /x",
+            b"POST /y?z",
+            b"TRACE /",
+            b"GET x",
+            b"get /",
+            b"GET /#",
+            b"G T /",
+            b"PUT / HTTP/1.0\r\nA: b",
+        ]
+        lengths = [
+            b"0",
+            b"2",
+            b"03",
+            b"+3",
+            b"3, 3",
+            b"3 ",
+            b" 3",
+            b"3\r\nContent-Length: 3",
+            b"99999999",
+            b"",
+            b"\xb2",
+        ]
+        rest = re.sub(rb"(?<=ength: )\d+", lambda _: data.draw(st.sampled_from(lengths)), rest)
+        sent = data.draw(st.sampled_from(lines))
         sent += line[line.index(b" HTTP") :] + b"\r\n" + rest
     alone, warm, cold = deliver([sent]), deliver([before, sent]), deliver([before])
     if not cold.ended:
