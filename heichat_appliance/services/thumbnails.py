@@ -107,10 +107,6 @@ class Thumbnails:
     # -- in the thread -------------------------------------------------------------------------------------------
 
     def _make(self, digest: str, width: int, height: int, method: str, animated: bool) -> Thumbnail:
-        for kind in ("jpeg", "png"):
-            made = self._target(digest, width, height, method, kind)
-            if made.exists():
-                return Thumbnail(made, f"image/{kind}")
         content = self._files.path(digest)
         try:
             with Image.open(content, formats=FORMATS) as image:
@@ -119,6 +115,10 @@ class Thumbnails:
                 small = image.width <= width and image.height <= height
                 if (small and not moves) or (animated and moves):
                     return Thumbnail(content, image.get_format_mimetype() or "image/jpeg")
+                for kind in ("jpeg", "png"):
+                    made = self._target(digest, width, height, method, kind)
+                    if made.exists():
+                        return Thumbnail(made, f"image/{kind}")
                 small_image = _shrunk(image, width, height, method)
         except MatrixError:
             raise
@@ -160,9 +160,10 @@ def _check_pixels(image: Image.Image, limit: int) -> None:
 
 def _shrunk(image: Image.Image, width: int, height: int, method: str) -> Image.Image:
     """The first picture of an image, upright, in RGB or RGBA; never larger than it was."""
-    turned = image.getexif().get(0x0112, 1) >= 5
-    wide, high = (height, width) if turned else (width, height)
-    image.draft("RGB", _needed(image.size, wide, high, method))
+    if image.format == "JPEG":
+        turned = image.getexif().get(0x0112, 1) >= 5
+        wide, high = (height, width) if turned else (width, height)
+        image.draft("RGB", _needed(image.size, wide, high, method))
     _check_pixels(image, MAX_DECODED)
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
     ImageOps.exif_transpose(image, in_place=True)
