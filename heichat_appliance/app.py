@@ -52,7 +52,7 @@ from heichat_appliance.http import to_device as to_device_routes
 from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
 from heichat_appliance.http.routing import Gate, Route
-from heichat_appliance.http.server import HTTPFactory
+from heichat_appliance.http.server import HTTPFactory, Limits
 from heichat_appliance.http.site import Site
 from heichat_appliance.notify import Notifier
 from heichat_appliance.plugins import extensions
@@ -131,14 +131,15 @@ class Appliance:
         except BaseException:
             self._lock.release()
             raise
-        self.notifier = Notifier(lambda room_id: state.members_now(self.engine.read, room_id))
+        self.notifier = Notifier(self._members, self.engine.position)
         self.engine.announce = self.notifier.publish
         self.limits = self._build_limits()
         self._build_services()
         self.site = Site(
             self._routes(), self.sessions, self.limits, self._gates(), trusted_proxies=server.trusted_proxies
         )
-        self.factory = HTTPFactory(self.site, reactor)
+        unlimited = Limits().unlimited_addresses.union(server.trusted_proxies)
+        self.factory = HTTPFactory(self.site, reactor, limits=Limits(unlimited_addresses=unlimited))
         self.ports: list[IListeningPort] = []
 
     # -- building ------------------------------------------------------------------------------------------------
@@ -246,6 +247,9 @@ class Appliance:
         self.spaces = Spaces(self.engine)
         self.search_index = SearchIndex(self.engine)
         self.search = Search(self.reading, self.history, self.search_index)
+
+    def _members(self, room_id: str) -> list[str]:
+        return state.members_now(self.engine.read, room_id)
 
     def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
         """What is kept in memory of these people may not be right any more."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 Wake = Callable[[int], None]
+#: People of whom the last change is remembered.
+MAX_TOUCHED = 100_000
 
 
 class Notifier:
     """Who waits, by user ID. `members(room_id)` names the people to wake when something happened in a room."""
 
-    def __init__(self, members: Callable[[str], Iterable[str]]) -> None:
+    def __init__(self, members: Callable[[str], Iterable[str]], position: int) -> None:
+        """`position`: the newest one at the start."""
         self._members = members
+        self._start = position
+        self._touched: dict[str, int] = {}
         self._waiting: dict[str, set[Wake]] = {}
         #: Called with (position, rooms, users) after each commit, before anybody is woken: push, caches.
         self.listeners: list[Callable[[int, set[str], set[str]], None]] = []
@@ -35,6 +40,7 @@ class Notifier:
         """Everything up to `position` is readable: wake the members of `rooms` and the `users`."""
         for listener in self.listeners:
             listener(position, rooms, users)
+        self._note_touched(position, users)
         if not self._waiting:
             return
         woken = set(users)
@@ -43,6 +49,18 @@ class Notifier:
         for user_id in woken & self._waiting.keys():
             for wake in tuple(self._waiting[user_id]):
                 wake(position)
+
+    def touched(self, user_id: str) -> int:
+        """The position up to which something may have happened to the person themselves (not: in their rooms): account
+        data, to-device messages, keys, memberships. Nothing of that kind lies after it."""
+        return self._touched.get(user_id, self._start)
+
+    def _note_touched(self, position: int, users: set[str]) -> None:
+        if len(self._touched) > MAX_TOUCHED:
+            self._touched.clear()
+            self._start = position
+        for user_id in users:
+            self._touched[user_id] = position
 
     def wake_everybody(self, position: int) -> None:
         """For the stop: every waiting sync answers what it has."""

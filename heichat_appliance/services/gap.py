@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from heichat_appliance.db.engine import Engine
-from heichat_appliance.store import events, receipts, state
+from heichat_appliance.store import device_lists, events, receipts, state
 from heichat_appliance.store.events import StoredEvent
 from heichat_appliance.store.receipts import Receipt
 
@@ -23,7 +23,7 @@ MAX_GAPS = 64
 class Gap:
     """The positions after < pos <= upto."""
 
-    __slots__ = ("_engine", "_events", "_receipts", "after", "is_small", "shared", "upto")
+    __slots__ = ("_engine", "_events", "_receipts", "after", "is_small", "may_change_device_lists", "shared", "upto")
 
     def __init__(self, engine: Engine, after: int, upto: int) -> None:
         self._engine = engine
@@ -34,11 +34,18 @@ class Gap:
         self.shared: dict[Hashable, Any] = {}
         self._events: dict[str, list[StoredEvent]] = defaultdict(list)
         self._receipts: dict[str, list[Receipt]] = defaultdict(list)
+        #: Whether anybody's device list may have to be told of; False is certain.
+        self.may_change_device_lists = True
         if self.is_small:
             for event in events.between(engine.read, after, upto):
                 self._events[event.room_id].append(event)
             for receipt in receipts.by_position(engine.read, after, upto):
                 self._receipts[receipt.room_id].append(receipt)
+            self.may_change_device_lists = device_lists.is_any_changed(engine.read, after, upto) or any(
+                event.type in ("m.room.member", "m.room.encryption")
+                for found in self._events.values()
+                for event in found
+            )
 
     def touched_rooms(self) -> set[str] | None:
         """The rooms with new events or receipts; None if only a look at each room can tell."""

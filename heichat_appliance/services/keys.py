@@ -122,7 +122,14 @@ def _upload(tx: Transaction, user_id: str, device_id: str, upload: CheckedUpload
     if not keys.device_exists(tx.execute, user_id, device_id):
         raise MatrixError(401, "M_UNKNOWN_TOKEN", "this device was logged out")
     store_upload(tx, user_id, device_id, upload)
+    _count_changed(tx, user_id)
     return {"one_time_key_counts": keys.counts(tx.execute, user_id, device_id)[0]}
+
+
+def _count_changed(tx: Transaction, user_id: str) -> None:
+    """The person's next sync has other counts of keys."""
+    tx.next_position()
+    tx.users.add(user_id)
 
 
 def _claim(tx: Transaction, wanted: list[tuple[str, str, str]]) -> list[tuple[str, str, str, str]]:
@@ -131,6 +138,7 @@ def _claim(tx: Transaction, wanted: list[tuple[str, str, str]]) -> list[tuple[st
         key = keys.claim(tx, user_id, device_id, algorithm)
         if key is not None:
             found.append((user_id, device_id, f"{algorithm}:{key[0]}", key[1]))
+            _count_changed(tx, user_id)
     return found
 
 

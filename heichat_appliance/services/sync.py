@@ -22,9 +22,10 @@ from heichat_appliance.notify import Notifier
 from heichat_appliance.services import device_lists
 from heichat_appliance.services.gap import Gap, Gaps
 from heichat_appliance.services.people import Standing, Standings
+from heichat_appliance.services.sync_devices import DeviceNews
 from heichat_appliance.services.sync_rooms import Query, RoomSections, by_room, event_json
 from heichat_appliance.services.tokens import Token
-from heichat_appliance.store import account_data, keys, to_device
+from heichat_appliance.store import account_data, to_device
 from heichat_appliance.store.account_data import AccountData
 
 #: Seconds of work at a stretch before others get a turn.
@@ -78,6 +79,7 @@ class Sync:
         self._push_rules = push_rules
         self._presence = presence
         self._gaps = Gaps(engine)
+        self._devices = DeviceNews(engine, notifier)
         self._woken: deque[_Waiter] = deque()
         self._draining = False
         self._stopping = False
@@ -93,7 +95,7 @@ class Sync:
             return self._initial(query)
         query.since = since.position
         acknowledged = since.position if since.to_device is None else since.to_device
-        if not to_device.has_acknowledged(self._engine.read, *query.viewer, acknowledged):
+        if not self._devices.must_delete(query.viewer, acknowledged):
             return self._look(query, acknowledged, timeout_ms)
         # Deleted before the answer, so that nothing which was acknowledged is ever given again.
         deleted = self._engine.write(to_device.acknowledge, *query.viewer, acknowledged)
@@ -180,12 +182,12 @@ class Sync:
         standing = self._standings.at(viewer.user_id, upto)
         query.ignored = standing.ignored
         data = self._rooms.all_account_data(viewer.user_id)
-        messages, given = to_device.pending(self._engine.read, *viewer, 0, upto)
+        messages, left_over = self._devices.messages(viewer, -1, upto)
 
         def finish(rooms: Body) -> Body:
             return self._assemble(
                 query, upto, rooms, self._global_data(query, data.get("", []), True), messages,
-                None if given == upto else given, set(), set(), self._presence_events(query, 0, standing),
+                left_over, set(), set(), self._presence_events(query, 0, standing),
             )  # fmt: skip
 
         result: Deferred[Body] = Deferred()
@@ -244,20 +246,22 @@ class Sync:
         standing = self._standings.at(viewer.user_id, upto)
         query.ignored = standing.ignored
         gap = self._gaps.get(since, upto)
-        messages, given = to_device.pending(self._engine.read, *viewer, to_device_since, upto)
-        data = by_room(account_data.changed(self._engine.read, viewer.user_id, since, upto))
+        messages, left_over = self._devices.messages(viewer, to_device_since, upto)
+        is_touched = self._notifier.touched(viewer.user_id) > since
+        data = by_room(account_data.changed(self._engine.read, viewer.user_id, since, upto)) if is_touched else {}
         rooms = self._changed_rooms(query, standing, gap, data, upto)
-        global_data = self._global_data(query, data.get("", []), False)
-        changed, left = device_lists.changed_and_left(self._engine.read, viewer.user_id, since, upto)
+        global_data = self._global_data(query, data.get("", []), False) if is_touched else []
+        changed: set[str] = set()
+        left: set[str] = set()
+        if gap.may_change_device_lists:
+            changed, left = device_lists.changed_and_left(self._engine.read, viewer.user_id, since, upto)
         something = rooms or messages or global_data or changed or left or query.full_state
         if may_wait and not something:
             return None
         presence = self._presence_events(query, since, standing)
         if not (something or presence):
             return None
-        return self._assemble(
-            query, upto, rooms, global_data, messages, None if given == upto else given, changed, left, presence
-        )
+        return self._assemble(query, upto, rooms, global_data, messages, left_over, changed, left, presence)
 
     def _changed_rooms(
         self, query: Query, standing: Standing, gap: Gap, data: dict[str, list[AccountData]], upto: int
@@ -355,11 +359,11 @@ class Sync:
         return [*body, *self._device_part(query, upto, changed, left), self._next_batch(upto, to_device_upto), b"}"]
 
     def _device_part(self, query: Query, upto: int, changed: set[str], left: set[str]) -> Body:
-        counts, unused = keys.counts(self._engine.read, *query.viewer)
-        part = {"device_one_time_keys_count": counts, "device_unused_fallback_key_types": unused}
+        body: Body = [self._devices.counts(query.viewer), b","]
         if changed or left:
-            part["device_lists"] = {"changed": sorted(changed), "left": sorted(left)}  # type: ignore[assignment]
-        return [orjson.dumps(part)[1:-1], b","]
+            lists = {"device_lists": {"changed": sorted(changed), "left": sorted(left)}}
+            body += [orjson.dumps(lists)[1:-1], b","]
+        return body
 
 
 _NO_STRIPPED = b'"invite":{},"knock":{}'

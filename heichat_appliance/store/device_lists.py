@@ -25,6 +25,12 @@ def device_changes(execute: Execute, reader: str, after: int, upto: int) -> tupl
     return {user_id for user_id, seen_by in rows if seen_by is None}, {row[0] for row in rows if row[1] is not None}
 
 
+def is_any_changed(execute: Execute, after: int, upto: int) -> bool:
+    """Whether anybody changed devices or keys at after < pos <= upto."""
+    row = execute("SELECT 1 FROM device_list_changes WHERE pos > ? AND pos <= ? LIMIT 1", (after, upto)).fetchone()
+    return row is not None
+
+
 def moves(execute: Execute, after: int, upto: int) -> list[tuple[str, str]]:
     """(user ID, room ID) of all memberships, in all rooms, that began at after < pos <= upto."""
     return execute(
