@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -765,14 +766,27 @@ async def test_after_a_refusal_the_connection_lingers_no_longer_than_it_may():
         await until(lambda: server.factory.connections == 0)
 
 
+@pytest.fixture
+def many_files():
+    """Room for the two ends of a thousand connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        pytest.skip(f"needs {wanted} open files, the limit is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @async_test
-async def test_slow_clients_do_not_disturb_others():
+async def test_slow_clients_do_not_disturb_others(many_files):
     async with serving() as server:
-        slow = [await server.connect() for _ in range(200)]
+        slow = [await server.connect() for _ in range(1000)]
         quick = await server.connect()
+        head = b"GET /slow HTTP/1.1"
         for number in range(10):
             for client in slow:
-                client.send(b"GET /slow HTTP/1.1"[number : number + 1])
+                client.send(head[number : number + 1])
             quick.send(request(f"GET /{number}"))
             assert (await quick.answer()).status == 200
             server.advance(1)

@@ -14,7 +14,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet import reactor
-from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol, serverFromString
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    UNIXClientEndpoint,
+    connectProtocol,
+    serverFromString,
+    wrapClientTLS,
+)
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
 from twisted.internet.utils import getProcessOutputAndValue
 
@@ -191,6 +198,33 @@ async def test_tls(certificate, tmp_path):
         body.write_bytes(b"x" * 5_000_000)
         assert await curl(*options, "-o", "/dev/null", "-w", "%{http_code}", "-T", str(body), f"{url}/a") == b"413"
         assert all(exchange.secure and exchange.peer == "127.0.0.1" for exchange in site.exchanges)
+    finally:
+        await port.stopListening()
+        await factory.shut_down().addTimeout(5, reactor)
+        assert factory.connections == 0
+
+
+@async_test
+async def test_a_tls_client_that_does_not_read_is_held_back_and_cut_off(certificate):
+    site, clock, made = RecordingSite(), Clock(), []
+    site.handles["/large"] = lambda exchange: exchange.respond(200, PLAIN, b"0123456789" * 200_000)
+    site.handles["/huge"] = lambda exchange: exchange.respond(200, PLAIN, b"x" * 20_000_000)
+    factory = HTTPFactory(site, clock)
+    build = factory.buildProtocol
+    factory.buildProtocol = lambda address: made.append(build(address)) or made[-1]
+    port = await serverFromString(reactor, f"ssl:0:interface=127.0.0.1:privateKey={certificate}").listen(factory)
+    try:
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        endpoint = wrapClientTLS(CertificateOptions(), endpoint)  # trusts anybody
+        reader, idler = [await connectProtocol(endpoint, RawClient()) for _ in range(2)]
+        reader.send(request("GET /large"))
+        assert (await reader.answer()).body == b"0123456789" * 200_000
+        idler.transport.pauseProducing()
+        idler.send(request("GET /huge"))
+        await until(lambda: made[1].choked)
+        for _ in range(61):
+            clock.advance(1)
+        await until(lambda: factory.connections == 1)
     finally:
         await port.stopListening()
         await factory.shut_down().addTimeout(5, reactor)
