@@ -334,7 +334,7 @@ def connect(path: Path, *, durability: str = "full", read_only: bool = False) ->
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5)
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute("PRAGMA cache_size = -32000")
+    connection.execute("PRAGMA cache_size = -8000")  # KiB; what is not in it is in the system's cache
     if read_only:
         connection.execute("PRAGMA query_only = ON")
     else:

@@ -249,8 +249,7 @@ class RoomSections:
             for member in sorted(needed - present)
             if redundant or not self.sent_members.has(query, room_id, member)
         ]
-        members = (state.at(self._engine.read, room_id, "m.room.member", member, at) for member in missing)
-        return [member for member in members if member is not None]
+        return state.members_at(self._engine.read, room_id, missing, at) if missing else []
 
     # -- summary, counts -----------------------------------------------------------------------------------------
 
