@@ -19,7 +19,7 @@ from heichat_appliance.store import account_data
 
 #: A long poll lasts at most this long, in milliseconds.
 MAX_TIMEOUT = 120_000
-MAX_FILTERS_KEPT = 2_000
+MAX_FILTERS_KEPT = 20_000
 
 
 class SyncHandler:
@@ -29,6 +29,8 @@ class SyncHandler:
         self._sync = sync
         self._engine = engine
         self._filters: dict[str, Filter] = {}
+        #: stored filters never change
+        self._stored: dict[tuple[str, str], str] = {}
 
     def get(self, request: Request) -> Deferred[Response]:
         """The handler."""
@@ -55,12 +57,7 @@ class SyncHandler:
         if not text:
             return _NO_FILTER, ""
         if not text.startswith("{"):
-            stored = None
-            if text.isascii() and text.isdigit() and len(text) < 18:
-                stored = account_data.get_filter(self._engine.read, request.user_id, int(text))
-            if stored is None:
-                raise not_found("filter: there is no stored filter with this ID")
-            text = stored
+            text = self._stored_filter(request.user_id, text)
         found = self._filters.get(text)
         if found is None:
             found = _parse(text)
@@ -68,6 +65,18 @@ class SyncHandler:
                 self._filters.clear()
             self._filters[text] = found
         return found, text
+
+    def _stored_filter(self, user_id: str, filter_id: str) -> str:
+        text = self._stored.get((user_id, filter_id))
+        if text is None:
+            if filter_id.isascii() and filter_id.isdigit() and len(filter_id) < 18:
+                text = account_data.get_filter(self._engine.read, user_id, int(filter_id))
+            if text is None:
+                raise not_found("filter: there is no stored filter with this ID")
+            if len(self._stored) >= MAX_FILTERS_KEPT:
+                self._stored.clear()
+            self._stored[(user_id, filter_id)] = text
+        return text
 
 
 def _parse(text: str) -> Filter:

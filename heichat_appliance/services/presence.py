@@ -31,6 +31,9 @@ IDLE_AFTER = 300_000
 SWEEP_SECONDS = 15.0
 MAX_STATUS = 512
 
+#: So few people are looked at one by one, rather than everybody whose presence changed.
+FEW = 50
+
 
 class _Person:
     __slots__ = ("active_ms", "online_ms", "pos", "profile", "seen_ms", "state", "status")
@@ -74,15 +77,18 @@ class Presence:
 
     # -- for sync ------------------------------------------------------------------------------------------------
 
-    def changed_since(self, pos: int) -> Iterator[str]:
-        """The user IDs of those whose presence changed after `pos`, the latest first; for 0 all who are there."""
-        if pos == 0:
-            yield from self._present
-            return
-        for user_id in reversed(self._people):
-            if self._people[user_id].pos <= pos:
-                return
-            yield user_id
+    def changed(self, people: frozenset[str], after: int) -> Iterator[str]:
+        """Those of `people` whose presence changed after the position `after`; for 0 those of them who are there."""
+        if after == 0:
+            yield from people & self._present
+        elif len(people) <= FEW:
+            yield from (one for one in people if one in self._people and self._people[one].pos > after)
+        else:
+            for user_id in reversed(self._people):
+                if self._people[user_id].pos <= after:
+                    return
+                if user_id in people:
+                    yield user_id
 
     def event(self, user_id: str) -> dict[str, Any]:
         """The m.presence event of a person."""

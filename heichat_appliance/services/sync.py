@@ -330,10 +330,9 @@ class Sync:
         wanted = query.filter.presence
         if not wanted.matches("m.presence", None) or not standing.joined:
             return []
-        changed = self._presence.changed_since(since)
+        changed = self._presence.changed(standing.acquaintances(self._engine.read), since)
         known = (one for one in changed if one not in query.ignored and wanted.matches("m.presence", one))
-        shared = (one for one in known if one in standing.acquaintances(self._engine.read))
-        return [self._presence.event(user_id) for user_id in islice(shared, MAX_PRESENCE)]
+        return [self._presence.event(user_id) for user_id in islice(known, MAX_PRESENCE)]
 
     def _assemble(
         self,
