@@ -9,6 +9,7 @@ from typing import NamedTuple
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -117,7 +118,7 @@ class RawClient(Protocol):
 
     def __init__(self) -> None:
         self.data = b""
-        self.closed = False
+        self.closed = self.reset = False
         self._waiting: list[tuple[Callable[[], bool], Deferred]] = []
 
     def dataReceived(self, data: bytes) -> None:
@@ -125,7 +126,7 @@ class RawClient(Protocol):
         self._check()
 
     def connectionLost(self, reason) -> None:
-        self.closed = True
+        self.closed, self.reset = True, not reason.check(ConnectionDone)
         self._check()
 
     def _check(self) -> None:

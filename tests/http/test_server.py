@@ -256,6 +256,19 @@ async def test_expect_100_continue():
 
 
 @async_test
+async def test_expect_100_continue_after_one_without_body():
+    async with serving() as server:
+        client = await server.connect()
+        client.send(request("PUT /a", "Expect: 100-continue", "Content-Length: 0"))
+        assert (await client.answer()).body == b"PUT /a? "
+        client.send(request("PUT /a", "Expect: 100-continue", "Content-Length: 5"))
+        await client.until(lambda: client.data)
+        assert client.data == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"hello")
+        assert (await client.answer()).body == b"PUT /a? hello"
+
+
+@async_test
 async def test_a_client_that_expects_100_is_refused_before_its_body():
     async with serving() as server:
         client = await server.connect()
@@ -294,7 +307,34 @@ async def test_after_an_early_answer_to_a_long_body_the_client_still_gets_it(fra
         client = await server.connect()
         client.send(request("PUT /a", framing) + b"4c4b40\r\n" + b"x" * 4_000_000)
         (answer,), _ = split_answers(await client.at_end())
-        assert (answer.status, answer.headers["connection"]) == (403, "close")
+        assert (answer.status, answer.headers["connection"], client.reset) == (403, "close", False)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request("PUT /a", "Content-Length: 5000000"),
+        request("GET /b", "Connection: close") + b"more",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["early answer", "more after close", "refused"],
+)
+def test_who_is_still_sending_is_read_for_a_while_so_that_the_answer_is_not_lost(sent):
+    site, clock, transport = RecordingSite(), Clock(), MemoryTransport()
+    site.begins["/a"] = lambda exchange: exchange.respond(403, PLAIN, b"no")
+    connection = HTTPFactory(site, clock, limits=Limits(linger_seconds=2)).buildProtocol(None)
+    connection.makeConnection(transport)
+    connection.dataReceived(sent)
+    answer = transport.value()
+    assert len(split_answers(answer)[0]) == 1
+    assert not transport.closed
+    connection.dataReceived(b"x" * 100_000 + request("GET /never"))
+    clock.advance(1)
+    assert not transport.closed
+    clock.advance(1)
+    assert transport.closed
+    assert transport.value() == answer
+    connection.connectionLost()
 
 
 @async_test
@@ -303,7 +343,7 @@ async def test_a_body_that_is_too_long_is_refused_though_the_client_goes_on_send
         client = await server.connect()
         client.send(request("PUT /a", "Content-Length: 9000000", body=b"x" * 4_000_000))
         (answer,), _ = split_answers(await client.at_end())
-        assert answer.status == 413
+        assert (answer.status, client.reset) == (413, False)
         assert server.site.seen == []
 
 
@@ -518,6 +558,25 @@ async def test_a_push_producer_waits_for_a_slow_client_and_stops_when_it_leaves(
         client.transport.abortConnection()
         await until(lambda: hoses[0].stopped)
         assert gone == [1]
+
+
+@async_test
+async def test_a_push_producer_that_comes_while_the_client_is_slow_waits():
+    async with serving() as server:
+        writers = []
+        server.site.handles["/a"] = lambda exchange: writers.append(exchange.respond_stream(200, PLAIN, None))
+        client = await server.connect()
+        client.send(request("GET /a"))
+        client.transport.pauseProducing()
+        await until(lambda: writers)
+        writers[0].write(b"x" * 20_000_000)
+        (connection,) = server.factory._connections
+        await until(lambda: connection.choked)
+        hose = Hose(writers[0])
+        writers[0].registerProducer(hose, True)
+        assert hose.paused
+        with pytest.raises(RuntimeError):
+            writers[0].registerProducer(hose, True)
 
 
 @pytest.mark.parametrize("given", [b"abc", b"abcdefg"], ids=["too short", "too long"])
@@ -880,6 +939,20 @@ async def test_shutting_down_waits_for_a_body_that_is_on_its_way():
         (answer,), _ = split_answers(await client.at_end())
         assert (answer.body, answer.headers["connection"]) == (b"PUT /a? abcde", "close")
         await done
+
+
+@async_test
+async def test_shutting_down_while_the_rest_of_an_answered_body_comes():
+    async with serving() as server:
+        server.site.begins["/a"] = lambda exchange: exchange.respond(403, PLAIN, b"no")
+        client = await server.connect()
+        client.send(request("PUT /a", "Content-Length: 30000"))
+        assert (await client.answer()).status == 403
+        done = server.factory.shut_down()
+        client.send(b"x" * 30000 + request("GET /never"))
+        assert await client.at_end() == b""
+        await done
+        assert server.site.seen == []
 
 
 @async_test
