@@ -42,7 +42,14 @@ class Upload(Incoming):
     def __init__(self, media: Media, user_id: str, media_id: str | None, reserved: int) -> None:
         self.user_id = user_id
         self.media_id = media_id
-        super().__init__(media.files, lambda: media.unreserve(user_id, reserved))
+        self._media = media
+        self._reserved = reserved
+        super().__init__(media.files, self.settle)
+
+    def settle(self) -> None:
+        """Give back what was reserved: the file counts as used from now on, or it is gone."""
+        reserved, self._reserved = self._reserved, 0
+        self._media.unreserve(self.user_id, reserved)
 
 
 class Media:
@@ -121,6 +128,7 @@ class Media:
             try:
                 content = Content(digest, upload.size, _clean_type(content_type), file_name)
                 media_id: str = await self._engine.write(self._store, upload.user_id, upload.media_id, content)
+                upload.settle()
             finally:
                 self.files.release(digest)
         finally:

@@ -319,6 +319,7 @@ async def test_an_upload_that_is_broken_off_leaves_nothing(server):
     client.close()
     await until(lambda: not list(incoming.iterdir()))
     await until_kept(server, [])
+    await until(lambda: not server.daemon.media._reserved)
     await upload(alice, b"a" * MAX_SIZE)  # and its part of the quota is free again
     await upload(alice, b"b" * (QUOTA - MAX_SIZE))
 
