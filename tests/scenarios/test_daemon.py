@@ -80,6 +80,13 @@ def test_a_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert str(daemon.config_path) in refused(daemon)
 
 
+def test_without_a_configuration_it_says_how_to_begin(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    daemon.args = []
+    output = refused(daemon)
+    assert "--config FILE" in output and "--demo" in output
+
+
 def test_a_plugin_that_is_not_installed_stops_the_start(tmp_path: Path) -> None:
     output = refused(Daemon(tmp_path, {"plugins": {"enabled": "demo_directory, closed_room"}}))
     assert "closed_room," in output and "closed_rooms" in output
