@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ from heichat_appliance.db.database import DatabaseRefused
 from heichat_appliance.plugins import all_sections
 
 log = Logger()
+
+#: File descriptors that the daemon asks for.
+MAX_FILES = 65_536
 
 
 class Options(usage.Options):
@@ -66,6 +70,7 @@ class HeichatService(Service):
         from twisted.internet import reactor
 
         Service.startService(self)
+        _allow_many_connections()
         reactor.callWhenRunning(_end_well_on_sigterm)  # type: ignore[attr-defined]
         try:
             self._appliance = Appliance(self._config, reactor)
@@ -87,6 +92,13 @@ class HeichatService(Service):
         """Stop accepting, answer waiting syncs, finish the queue, close the database."""
         Service.stopService(self)
         return None if self._appliance is None else Deferred.fromCoroutine(self._appliance.stop())
+
+
+def _allow_many_connections() -> None:
+    """Every client in a long poll holds a file descriptor, and the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _end_well_on_sigterm() -> None:
