@@ -40,6 +40,7 @@ from heichat_appliance.http import membership as membership_routes
 from heichat_appliance.http import openid as openid_routes
 from heichat_appliance.http import pages as page_routes
 from heichat_appliance.http import profiles as profile_routes
+from heichat_appliance.http import pushers as pusher_routes
 from heichat_appliance.http import pushrules as push_rule_routes
 from heichat_appliance.http import relations as relation_routes
 from heichat_appliance.http import rooms as room_routes
@@ -55,6 +56,7 @@ from heichat_appliance.http.routing import Gate, Route
 from heichat_appliance.http.server import HTTPFactory, Limits
 from heichat_appliance.http.site import Site
 from heichat_appliance.notify import Notifier
+from heichat_appliance.outgoing import Outgoing
 from heichat_appliance.plugins import extensions
 from heichat_appliance.ratelimit import RateLimiter
 from heichat_appliance.services.account_data import AccountData, Filters
@@ -77,6 +79,8 @@ from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.people import Standings
 from heichat_appliance.services.presence import Presence
 from heichat_appliance.services.profiles import Profiles
+from heichat_appliance.services.push import Push
+from heichat_appliance.services.pushers import Pushers
 from heichat_appliance.services.pushrules import PushRules
 from heichat_appliance.services.reading import Reading
 from heichat_appliance.services.receipts import Receipts
@@ -221,7 +225,15 @@ class Appliance:
             max_size=config["limits"].max_upload_size, quota=config["media"].quota_per_person,
         )  # fmt: skip
         self.thumbnails = Thumbnails(self.media.files, self.reactor)
-        self.notifier.listeners += [self._forget_people, self.typing.committed, self.search_index.committed]
+        outgoing = Outgoing(self.reactor, allow_private=config["push"].allow_private)
+        self.push = Push(self.engine, self.clock, self.reactor, self.unread, self.accounts, outgoing)
+        self.pushers = Pushers(self.engine, self.clock, allow_private=outgoing.allow_private, changed=self.push.changed)
+        self.notifier.listeners += [
+            self._forget_people,
+            self.typing.committed,
+            self.search_index.committed,
+            self.push.committed,
+        ]
         self.login.every_login.append(self.profiles.logged_in)
         for plugin in self.providers(IConnected):
             plugin.connect(self)
@@ -285,6 +297,7 @@ class Appliance:
             *account_data_routes.routes(self.account_data),
             *filter_routes.routes(self.filters),
             *push_rule_routes.routes(self.push_rules),
+            *pusher_routes.routes(self.pushers),
             *ephemeral_routes.routes(self.typing, self.presence, self.receipts),
             *profile_routes.routes(self.profiles),
             *user_directory_routes.routes(self.user_directory),
@@ -318,6 +331,7 @@ class Appliance:
         self.profiles.start()
         self.media.start()
         self.thumbnails.start()
+        await self.push.start()
         await self.key_backup.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
@@ -346,6 +360,7 @@ class Appliance:
         for plugin in self.plugins.values():
             if hasattr(plugin, "stop"):
                 plugin.stop()
+        await self.push.stop()
         self.thumbnails.stop()
         self.media.stop()
         await self.sessions.stop()

@@ -122,6 +122,20 @@ MEDIA = Section(
     ),
 )  # fmt: skip
 
+PUSH = Section(
+    "push",
+    "Notifications to people's devices, through the push gateways that their apps name.",
+    (
+        Option(
+            "allow_private",
+            boolean,
+            False,
+            "Whether gateways may lie in private networks or on this machine, and be reached without TLS.",
+            "yes only if you run such a gateway yourself: people choose the addresses",
+        ),
+    ),
+)
+
 ACCOUNTS = Section(
     "accounts",
     "Accounts and profiles.",
@@ -152,4 +166,4 @@ WEB = Section(
 )
 
 #: All sections that do not belong to a plugin.
-SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, MEDIA, ACCOUNTS, WEB)
+SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, MEDIA, PUSH, ACCOUNTS, WEB)

@@ -31,7 +31,6 @@ _ANSWERS: tuple[tuple[str, str, Auth, dict[str, Any] | MatrixError], ...] = (
     ("GET", _V3 + "thirdparty/location", Auth.USER, _NOT_FOUND),
     ("GET", _V3 + "thirdparty/user", Auth.USER, _NOT_FOUND),
     ("GET", _V3 + "voip/turnServer", Auth.USER, _NOT_FOUND),
-    ("GET", _V3 + "pushers", Auth.USER, {"pushers": []}),
     ("POST", _V1 + "appservice/{appserviceId}/ping", Auth.NONE, _NO_BRIDGES),
     ("POST", _V1 + "login/get_token", Auth.USER, _NO_TOKENS),
     ("GET", _V3 + "login/sso/redirect/{idpId}", Auth.NONE, _NOT_FOUND),

@@ -32,7 +32,7 @@ class Standing:
         self.knocking: dict[str, int] = {}
         self.left: dict[str, int] = {}
         self.changed_at = 0
-        self.ignored = _ignored(account_data.get(execute, user_id, "", "m.ignored_user_list"))
+        self.ignored = ignored_users(execute, user_id)
         forgotten = state.forgotten_rooms(execute, user_id)
         blocks = _blocks_invites(account_data.get(execute, user_id, "", "m.invite_permission_config"))
         places = {"join": self.joined, "knock": self.knocking, "leave": self.left, "ban": self.left}
@@ -84,7 +84,9 @@ class Standings:
         self._kept.pop(user_id, None)
 
 
-def _ignored(content: str | None) -> frozenset[str]:
+def ignored_users(execute: Execute, user_id: str) -> frozenset[str]:
+    """Whom the person ignores (spec "Ignoring Users")."""
+    content = account_data.get(execute, user_id, "", "m.ignored_user_list")
     people = orjson.loads(content).get("ignored_users") if content else None
     return frozenset(people) if isinstance(people, dict) else frozenset()
 
