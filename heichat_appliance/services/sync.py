@@ -1,20 +1,17 @@
 """/sync: what a device does not know yet, or waiting until there is something.
 
-An answer covers the positions after `since` up to the newest one that is on disk; `next_batch` is that one. Whoever has
-nothing to hear waits as a small object (no stack of coroutines): registered with the notifier first, looked at second.
-Those who are woken together are answered in slices of time, so that a lecture of a thousand does not hold up the rest.
+An answer covers the positions after `since` up to the newest one that is on disk; `next_batch` is that one.
 """
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import orjson
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from heichat_appliance.clock import Clock
 from heichat_appliance.db.engine import Engine
@@ -25,34 +22,12 @@ from heichat_appliance.services.people import Standing, Standings
 from heichat_appliance.services.sync_devices import DeviceNews
 from heichat_appliance.services.sync_rooms import Query, RoomSections, by_room, event_json
 from heichat_appliance.services.tokens import Token
+from heichat_appliance.services.waiting import Body, Waiting, in_slices
 from heichat_appliance.store import account_data, to_device
 from heichat_appliance.store.account_data import AccountData
 
-#: Seconds of work at a stretch before others get a turn.
-SLICE = 0.01
 #: The most presence events of one answer.
 MAX_PRESENCE = 50
-
-Body = list[bytes]
-
-
-class _Waiter:
-    """A parked request."""
-
-    __slots__ = ("call", "query", "result", "sync", "to_device_since")
-
-    def __init__(self, sync: Sync, query: Query, to_device_since: int) -> None:
-        self.sync = sync
-        self.query = query
-        self.to_device_since = to_device_since
-        self.result: Deferred[Body] = Deferred(self._gone)
-        self.call: Any = None
-
-    def wake(self, position: int) -> None:
-        self.sync.woken(self)
-
-    def _gone(self, _: Deferred[Body]) -> None:
-        self.sync.release(self)
 
 
 class Sync:
@@ -80,9 +55,7 @@ class Sync:
         self._presence = presence
         self._gaps = Gaps(engine)
         self._devices = DeviceNews(engine, notifier)
-        self._woken: deque[_Waiter] = deque()
-        self._draining = False
-        self._stopping = False
+        self._waiting = Waiting(engine, reactor, notifier)
 
     # -- asking and waiting --------------------------------------------------------------------------------------
 
@@ -102,72 +75,18 @@ class Sync:
         return deleted.addCallback(lambda _: self._look(query, acknowledged, timeout_ms))
 
     def _look(self, query: Query, acknowledged: int, timeout_ms: int) -> Deferred[Body]:
-        waiter = _Waiter(self, query, acknowledged)
-        if timeout_ms > 0 and not query.full_state and not self._stopping:
-            self._notifier.register(query.viewer.user_id, waiter.wake)
-            body = self._incremental(query, acknowledged, may_wait=True)
-            if body is None:
-                waiter.call = self._reactor.callLater(timeout_ms / 1000, self._timed_out, waiter)
-                return waiter.result
-            self._notifier.unregister(query.viewer.user_id, waiter.wake)
-            return succeed(body)
-        return succeed(self._incremental(query, acknowledged) or self._empty(query))
-
-    def woken(self, waiter: _Waiter) -> None:
-        """Something happened that may concern this waiter."""
-        self._woken.append(waiter)
-        if not self._draining:
-            self._draining = True
-            self._reactor.callLater(0, self._drain)
-
-    def _drain(self) -> None:
-        until = time.perf_counter() + SLICE
-        while self._woken:
-            self._look_again(self._woken.popleft())
-            if time.perf_counter() > until:
-                self._reactor.callLater(0, self._drain)
-                return
-        self._draining = False
-
-    def _look_again(self, waiter: _Waiter) -> None:
-        if waiter.call is None:
-            return  # answered or gone
-        try:
-            body = self._incremental(waiter.query, waiter.to_device_since, may_wait=not self._stopping)
-        except Exception:
-            self.release(waiter)
-            waiter.result.errback()
-            return
-        if body is None and self._stopping:
-            body = self._empty(waiter.query)
-        if body is not None:
-            self.release(waiter)
-            waiter.result.callback(body)
-
-    def _timed_out(self, waiter: _Waiter) -> None:
-        """Time is up. What came at the last moment and has not been looked at yet must not be skipped."""
-        waiter.call = None
-        self.release(waiter)
-        try:
-            body = self._incremental(waiter.query, waiter.to_device_since) or self._empty(waiter.query)
-        except Exception:
-            waiter.result.errback()
-            return
-        waiter.result.callback(body)
-
-    def release(self, waiter: _Waiter) -> None:
-        """The waiter waits no longer."""
-        self._notifier.unregister(waiter.query.viewer.user_id, waiter.wake)
-        call, waiter.call = waiter.call, None
-        if call is not None and call.active():
-            call.cancel()
+        wait = 0 if query.full_state else timeout_ms
+        return self._waiting.answer(query.viewer.user_id, wait, partial(self._news, query, acknowledged))
 
     def stop(self) -> None:
         """Answer everybody who waits; nobody waits from now on."""
-        self._stopping = True
-        self._notifier.wake_everybody(self._engine.position)
+        self._waiting.stop()
 
     # -- answers -------------------------------------------------------------------------------------------------
+
+    def _news(self, query: Query, to_device_since: int, may_wait: bool) -> Body | None:
+        found = self._incremental(query, to_device_since, may_wait=may_wait)
+        return found if found is not None or may_wait else self._empty(query)
 
     def _empty(self, query: Query) -> Body:
         upto = self._engine.position
@@ -190,24 +109,8 @@ class Sync:
                 left_over, set(), set(), self._presence_events(query, 0, standing),
             )  # fmt: skip
 
-        result: Deferred[Body] = Deferred()
-        self._in_slices(self._all_rooms(query, standing, data, upto), result)
-        return result.addCallback(finish)
-
-    def _in_slices(self, pieces: Iterator[bytes], result: Deferred[Body], done: Body | None = None) -> None:
-        """Collect the pieces, giving others a turn now and then."""
-        done = [] if done is None else done
-        until = time.perf_counter() + SLICE
-        try:
-            for piece in pieces:
-                done.append(piece)
-                if time.perf_counter() > until:
-                    self._reactor.callLater(0, self._in_slices, pieces, result, done)
-                    return
-        except Exception:
-            result.errback()
-            return
-        result.callback(done)
+        rooms = in_slices(self._reactor, self._all_rooms(query, standing, data, upto))
+        return rooms.addCallback(finish)
 
     def _all_rooms(
         self, query: Query, standing: Standing, data: dict[str, list[AccountData]], upto: int
