@@ -87,6 +87,7 @@ from heichat_appliance.services.receipts import Receipts
 from heichat_appliance.services.relations import Relations
 from heichat_appliance.services.render import Renderer
 from heichat_appliance.services.reports import Reports
+from heichat_appliance.services.room_parts import RoomParts
 from heichat_appliance.services.room_reads import RoomReads
 from heichat_appliance.services.rooms import Rooms
 from heichat_appliance.services.search import Search
@@ -207,9 +208,8 @@ class Appliance:
         self.unread = Unread(self.engine)
         self.standings = Standings(self.engine)
         self._build_readers()
-        self.room_sections = RoomSections(
-            self.engine, self.clock, self.renderer, self.unread, self.typing, self.bundles
-        )
+        self.room_parts = RoomParts(self.engine, self.clock, self.renderer, self.bundles)
+        self.room_sections = RoomSections(self.engine, self.room_parts, self.unread, self.typing)
         self.sync = Sync(
             self.engine, self.reactor, self.clock, self.notifier, self.room_sections, self.standings,
             self.push_rules.content, self.presence,

@@ -19,8 +19,9 @@ from heichat_appliance.notify import Notifier
 from heichat_appliance.services import device_lists
 from heichat_appliance.services.gap import Gap, Gaps
 from heichat_appliance.services.people import Standing, Standings
+from heichat_appliance.services.room_parts import by_room, event_json
 from heichat_appliance.services.sync_devices import DeviceNews
-from heichat_appliance.services.sync_rooms import Query, RoomSections, by_room, event_json
+from heichat_appliance.services.sync_rooms import Query, RoomSections
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.services.waiting import Body, Waiting, in_slices
 from heichat_appliance.store import account_data, to_device

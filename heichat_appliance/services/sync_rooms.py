@@ -12,15 +12,13 @@ from typing import Any
 
 import orjson
 
-from heichat_appliance.clock import Clock
 from heichat_appliance.db.engine import Engine
 from heichat_appliance.protocol import fieldpaths
 from heichat_appliance.protocol.filters import Filter, RoomEventFilter
-from heichat_appliance.protocol.visibility import is_visible
-from heichat_appliance.services import visibility
 from heichat_appliance.services.ephemeral import Typing
-from heichat_appliance.services.gap import Gap, last_events
-from heichat_appliance.services.render import Renderer, Viewer
+from heichat_appliance.services.gap import Gap
+from heichat_appliance.services.render import Viewer
+from heichat_appliance.services.room_parts import RoomParts, by_room, event_json, receipt_content, visible_receipts
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.services.unread import MAIN, ZERO, Unread
 from heichat_appliance.store import account_data, events, receipts, state
@@ -33,17 +31,6 @@ DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
 #: With a filter, so many times the limit are looked through.
 FILTER_REACH = 10
-#: What invited people and people who knock are shown of a room (spec "Stripped state").
-STRIPPED = (
-    "m.room.create",
-    "m.room.name",
-    "m.room.avatar",
-    "m.room.topic",
-    "m.room.join_rules",
-    "m.room.canonical_alias",
-    "m.room.encryption",
-)
-HEROES = 5
 
 
 @dataclass(slots=True)
@@ -92,16 +79,11 @@ class SentMembers:
 class RoomSections:
     """Makes the sections of joined, left, invited and knocked rooms."""
 
-    def __init__(
-        self, engine: Engine, clock: Clock, renderer: Renderer, unread: Unread, typing: Typing, bundles: Any = None
-    ) -> None:
-        """`typing`: services.ephemeral.Typing; `bundles`: gives `unsigned."m.relations"` of events, if there is such."""
+    def __init__(self, engine: Engine, parts: RoomParts, unread: Unread, typing: Typing) -> None:
         self._engine = engine
-        self._clock = clock
-        self._renderer = renderer
+        self._parts = parts
         self._unread = unread
         self.typing = typing
-        self._bundles = bundles
         self.sent_members = SentMembers()
 
     # -- joined rooms --------------------------------------------------------------------------------------------
@@ -142,17 +124,11 @@ class RoomSections:
         if gap is not None:
             found, limited = gap.events(room_id, reach)
         else:
-            found, limited = self._visible_tail(query, room_id, upto, reach)
+            found, limited = self._parts.visible_tail(query.viewer.user_id, room_id, upto, reach)
         if not wanted.is_default:
             kept = [event for event in found if _matches(wanted, event)]
             found, limited = kept[-limit:], limited or len(kept) > limit
         return found, limited
-
-    def _visible_tail(self, query: Query, room_id: str, upto: int, limit: int) -> tuple[list[StoredEvent], bool]:
-        found, more = last_events(self._engine, room_id, 0, upto, limit)
-        ranges = visibility.ranges(self._engine.read, query.viewer.user_id, room_id)
-        kept = [event for event in found if is_visible(ranges, event.pos)]
-        return kept, more or len(kept) < len(found)
 
     def _timeline(self, query: Query, room_id: str, gap: Gap | None, found: list[StoredEvent], limited: bool,
                   upto: int) -> list[bytes]:  # fmt: skip
@@ -161,7 +137,7 @@ class RoomSections:
             b"true" if limited else b"false",
             str(Token(start, self._engine.epoch)).encode(),
         )
-        if gap is None or self._is_personal(query, found):
+        if gap is None or self._parts.is_personal(query.viewer, query.ignored, found):
             return [head, b",".join(self._render_all(query, room_id, found)), b"]}"]
         key = (room_id, "timeline", query.filter_key, len(found), limited)
         body = gap.shared.get(key)
@@ -169,34 +145,10 @@ class RoomSections:
             body = gap.shared[key] = b",".join(self._render_all(query, room_id, found))
         return [head, body, b"]}"]
 
-    def _is_personal(self, query: Query, found: list[StoredEvent]) -> bool:
-        """Whether the person's JSON of the events differs from other members'."""
-        if self._bundles is not None and self._bundles.has_any(found):
-            return True
-        return any(
-            (event.txn_id is not None and event.sender == query.viewer.user_id) or event.sender in query.ignored
-            for event in found
-        )
-
     def _render_all(self, query: Query, room_id: str, found: list[StoredEvent]) -> list[bytes]:
-        """The JSON of timeline events, filtered. In the timeline of a joined room the person is joined at each event
-        except for those before the join."""
-        now = self._clock.now_ms()
-        kept = [event for event in found if event.state_key is not None or event.sender not in query.ignored]
-        relations = self._bundles.of(kept, query.viewer.user_id, query.ignored) if self._bundles and kept else {}
-        first = kept[0].pos if kept else 0
-        memberships = None
-        if kept and state.membership_at(self._engine.read, query.viewer.user_id, room_id, first) != "join":
-            memberships = state.membership_intervals(self._engine.read, query.viewer.user_id, room_id)
-        result = []
-        for event in kept:
-            membership = "join" if memberships is None else _membership_at(memberships, event.pos)
-            json = self._renderer.render(
-                event, now, viewer=query.viewer, membership=membership, with_room_id=False,
-                relations=relations.get(event.event_id),
-            )  # fmt: skip
-            result.append(self._pick_fields(query, json))
-        return result
+        """The JSON of timeline events, filtered."""
+        events = self._parts.timeline(query.viewer, query.ignored, room_id, found)
+        return [self._pick_fields(query, event) for event in events]
 
     def _pick_fields(self, query: Query, json: bytes) -> bytes:
         if query.filter.event_fields is None:
@@ -228,12 +180,8 @@ class RoomSections:
         if not query.use_state_after:
             in_timeline = {event.pos for event in found}
             rows = [row for row in rows if row.pos not in in_timeline]
-        now = self._clock.now_ms()
-        return b",".join(
-            self._pick_fields(query, self._renderer.render(row, now, viewer=query.viewer, with_room_id=False))
-            for row in rows
-            if _matches(wanted, row)
-        )
+        rendered = self._parts.state(query.viewer, [row for row in rows if _matches(wanted, row)])
+        return b",".join(self._pick_fields(query, event) for event in rendered)
 
     def _full_state(self, query: Query, room_id: str, at: int, lazy: bool) -> list[StoredEvent]:
         read = state.all_but_members_at if lazy else state.all_at
@@ -276,15 +224,7 @@ class RoomSections:
         return False
 
     def _heroes(self, user_id: str, room_id: str, upto: int) -> list[str]:
-        """At most five members other than the person: joined or invited ones, else those who left."""
-        if self._has_name(room_id, upto):
-            return []
-        present = state.first_members_at(self._engine.read, room_id, ("join", "invite"), upto, HEROES + 1)
-        heroes = [member for member in present if member != user_id]
-        if not heroes:
-            gone = state.first_members_at(self._engine.read, room_id, ("leave", "ban"), upto, HEROES + 1)
-            heroes = [member for member in gone if member != user_id]
-        return heroes[:HEROES]
+        return [] if self._has_name(room_id, upto) else self._parts.heroes(user_id, room_id, upto)
 
     def _counts(self, query: Query, room_id: str, fresh: list[StoredEvent] | None, upto: int, moved: bool) -> bytes:
         def at_hand(after: int) -> list[StoredEvent] | None:
@@ -319,11 +259,9 @@ class RoomSections:
         me = query.viewer.user_id
         own = any(receipt.user_id == me for receipt in changed)
         result = []
-        visible = [
-            r for r in changed if r.user_id not in query.ignored and (r.type == receipts.READ or r.user_id == me)
-        ]
+        visible = visible_receipts(changed, me, query.ignored)
         if visible and wanted.includes_room(room_id) and wanted.events.matches("m.receipt", None):
-            result.append(b'{"type":"m.receipt","content":%b}' % orjson.dumps(_receipt_content(visible)))
+            result.append(b'{"type":"m.receipt","content":%b}' % orjson.dumps(receipt_content(visible)))
         since, (pos, people) = 0 if gap is None else gap.after, self.typing.in_room(room_id)
         if pos > since and (people or gap is not None) and wanted.includes_room(room_id):
             typing = [person for person in people if person not in query.ignored]
@@ -357,11 +295,7 @@ class RoomSections:
 
     def stripped(self, room_id: str, member: StoredEvent, kind: str) -> bytes:
         """The section of an invitation (`kind` invite_state) or a knock (knock_state)."""
-        rows = [state.at(self._engine.read, room_id, type, "", member.pos) for type in STRIPPED]
-        rows.append(state.at(self._engine.read, room_id, "m.room.member", member.sender, member.pos))
-        shown = [self._renderer.stripped(row) for row in rows if row is not None and row.pos != member.pos]
-        own = {**self._renderer.stripped(member), "event_id": member.event_id, "origin_server_ts": member.ts}
-        return orjson.dumps({kind: {"events": [*shown, own]}})
+        return orjson.dumps({kind: {"events": self._parts.stripped(room_id, member)}})
 
     def membership_event(self, pos: int) -> StoredEvent | None:
         """The member event at a position."""
@@ -372,37 +306,10 @@ class RoomSections:
         return by_room(account_data.all(self._engine.read, user_id))
 
 
-def by_room(rows: Iterable[AccountData]) -> dict[str, list[AccountData]]:
-    """Account data by room."""
-    result: dict[str, list[AccountData]] = {}
-    for row in rows:
-        result.setdefault(row.room_id, []).append(row)
-    return result
-
-
-def event_json(row: AccountData) -> bytes:
-    """An account data event."""
-    return b'{"type":%b,"content":%b}' % (orjson.dumps(row.type), row.content.encode())
-
-
-def _receipt_content(found: Sequence[Receipt]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for receipt in found:
-        data: dict[str, Any] = {"ts": receipt.ts}
-        if receipt.thread_id:
-            data["thread_id"] = receipt.thread_id
-        content.setdefault(receipt.event_id, {}).setdefault(receipt.type, {})[receipt.user_id] = data
-    return content
-
-
 def _matches(wanted: RoomEventFilter, event: StoredEvent) -> bool:
     if wanted.is_default:
         return True
     return wanted.matches(event.type, event.sender, orjson.loads(event.pdu)["content"], event.room_id)
-
-
-def _membership_at(intervals: Iterable[state.Membership], pos: int) -> str:
-    return next((m.membership for m in intervals if m.from_pos <= pos < m.to_pos), "leave")
 
 
 def _members_in(rows: Iterable[StoredEvent], found: Iterable[StoredEvent]) -> list[str]:
