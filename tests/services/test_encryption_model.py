@@ -314,7 +314,7 @@ class Encryption(RuleBasedStateMachine):
 @pytest_twisted.ensureDeferred
 async def test_encryption_against_a_model() -> None:
     # More by hand: HYPOTHESIS_EXAMPLES=500 pytest tests/services/test_encryption_model.py
-    examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "10"))
+    examples = int(os.environ.get("HYPOTHESIS_EXAMPLES", "20"))
     wanted = settings(
         max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )
