@@ -59,7 +59,7 @@ async def make_world(server: Appliance) -> World:
     upload = await alice.request(
         "POST",
         "/_matrix/media/v3/upload",
-        raw=b"a file: whoever knows its URI may read it",
+        raw=b"who knows its URI may read it",
         headers={"Content-Type": "text/plain"},
     )
     known = {
