@@ -143,8 +143,12 @@ class Appliance:
         self.site = Site(
             self._routes(), self.sessions, self.limits, self._gates(), trusted_proxies=server.trusted_proxies
         )
-        unlimited = Limits().unlimited_addresses.union(server.trusted_proxies)
-        self.factory = HTTPFactory(self.site, reactor, limits=Limits(unlimited_addresses=unlimited))
+        limits = Limits(
+            connections=config["limits"].connections,
+            connections_per_address=config["limits"].connections_per_address,
+            unlimited_addresses=Limits().unlimited_addresses.union(server.trusted_proxies),
+        )
+        self.factory = HTTPFactory(self.site, reactor, limits=limits)
         self.ports: list[IListeningPort] = []
 
     # -- building ------------------------------------------------------------------------------------------------

@@ -110,6 +110,14 @@ LIMITS = Section(
         Option("login_failures_burst", integer(1, 10**6), 5, "Failed logins per Uni-ID at once."),
         Option("address_failures_rate", number(0.001, 1e6), 0.5, "Failed logins per address and second in the long run."),
         Option("address_failures_burst", integer(1, 10**6), 30, "Failed logins per address at once."),
+        Option("connections", integer(10, 10**6), 20_000, "Connections of all clients together."),
+        Option(
+            "connections_per_address",
+            integer(1, 10**6),
+            1_000,
+            "Connections of one address (of IPv6: one /64).",
+            "more if many people come through one address, e.g. a campus network with address translation",
+        ),
         Option("max_upload_size", size, 50 * 2**20, "The most bytes of one uploaded file.", "", "50M"),
     ),
 )  # fmt: skip
