@@ -202,7 +202,7 @@ def expression(term: str) -> tuple[str, list[str]]:
 
 def token(place: Place) -> str:
     """The `next_batch` of a place; http/search.py reads it."""
-    return orjson.dumps(place).hex()
+    return orjson.dumps(list(place)).hex()
 
 
 def place(token: str) -> Place:

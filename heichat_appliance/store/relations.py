@@ -117,9 +117,9 @@ def children(
         )
     else:
         rows = execute(
-            f"WITH RECURSIVE tree (pos, depth) AS (SELECT pos, 1 FROM relations WHERE parent_id = ?{kind} "
-            "UNION ALL SELECT relations.pos, depth + 1 FROM tree JOIN events ON events.pos = tree.pos "
-            f"JOIN relations ON parent_id = event_id WHERE depth < ?{kind} LIMIT ?) "
+            f"WITH RECURSIVE tree (pos, step) AS (SELECT pos, 1 FROM relations WHERE parent_id = ?{kind} "
+            "UNION ALL SELECT relations.pos, step + 1 FROM tree JOIN events ON events.pos = tree.pos "
+            f"JOIN relations ON parent_id = event_id WHERE step < ?{kind} LIMIT ?) "
             f"SELECT {EVENT_COLUMNS} FROM tree AS relations JOIN events ON events.pos = relations.pos "
             f"WHERE {within} {tail}",
             (parent_id, *params, depth, *params, MAX_TREE, *span, limit),
