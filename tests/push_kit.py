@@ -7,26 +7,12 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.web.http import HTTPFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.appliance import Actor
 
 PATH = "/_matrix/push/v1/notify"
-
-
-class _Site(Site):
-    """Remembers its connections, so that they can be broken off."""
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(resource)
-        self.connections: list[Any] = []
-
-    def buildProtocol(self, addr: Any) -> Any:
-        channel = HTTPFactory.buildProtocol(self, addr)
-        self.connections.append(channel)
-        return channel
 
 
 class Gateway(Resource):
@@ -51,21 +37,22 @@ class Gateway(Resource):
 
     def start(self) -> None:
         """Listen, again on the same port."""
-        self._site = _Site(self)
-        self._port = reactor.listenTCP(self._number, self._site, interface="127.0.0.1")
+        self._connections: set[Any] = set()
+        self._port = reactor.listenTCP(self._number, Site(self), interface="127.0.0.1")
         self._number = self._port.getHost().port
         self.url = f"http://127.0.0.1:{self._number}{PATH}"
 
     async def stop(self) -> None:
         """Be gone: connections are refused."""
         await self._port.stopListening()
-        for channel in self._site.connections:
+        for channel in self._connections:
             if channel.transport is not None:
                 channel.transport.abortConnection()
 
     def render_POST(self, request: Any) -> Any:
         """What the appliance sends."""
         self.requests += 1
+        self._connections.add(request.channel)
         if self._waiter is not None:
             waiter, self._waiter = self._waiter, None
             reactor.callLater(0, waiter.callback, None)
