@@ -22,7 +22,7 @@ from heichat_appliance.protocol.pusheval import Actions
 from heichat_appliance.services.accounts import Accounts
 from heichat_appliance.services.people import ignored_users
 from heichat_appliance.services.push_content import Badges, Composer
-from heichat_appliance.services.push_gateways import MAX_WAITING, Gateways, Target
+from heichat_appliance.services.push_gateways import MAX_WAITING, Gateways, Target, Waiting
 from heichat_appliance.services.unread import Unread
 from heichat_appliance.store import events, receipts, state
 from heichat_appliance.store import pushers as store
@@ -87,13 +87,13 @@ class Push:
 
     def _resume(self, target: Target, after: int) -> None:
         """Take up again what waited for a target."""
-        user_id, found = target.pusher.user_id, []
+        user_id, found, now = target.pusher.user_id, [], self._clock.now_ms()
         for room_id in state.rooms_of_user_now(self._engine.read, user_id):
             found += events.in_room(self._engine.read, room_id, after, self._looked, MAX_WAITING, backwards=True)
         for event in sorted(found):
-            actions = self._actions(user_id, event)
+            actions = self._actions(user_id, event, known_joined=False)
             if actions is not None:
-                target.add(event.pos, actions, self._clock.now_ms())
+                target.waiting.append(Waiting(event.pos, actions, now))
         self._gateways.ready(target)
 
     async def stop(self) -> None:
@@ -203,13 +203,16 @@ class Push:
         for user_id in audience:
             self._badges.touch(user_id, room_id)
         newest = events.in_room(self._engine.read, room_id, after, self._looked, MAX_EVENTS, backwards=True)
+        # Whoever is joined was so at each of these events, except those who came or went among them.
+        moved = {event.state_key for event in newest if event.type == "m.room.member"}
+        now = self._clock.now_ms()
         for event in reversed(newest):
             invited = event.state_key if event.type == "m.room.member" else None
             people = audience | {invited} if invited in self._targets else audience
             for user_id in people:
-                actions = self._actions(user_id, event)
+                actions = self._actions(user_id, event, known_joined=user_id not in moved)
                 if actions is not None:
-                    self._tell(user_id, event, actions)
+                    self._tell(user_id, Waiting(event.pos, actions, now))
 
     def _audience(self, room_id: str) -> set[str]:
         """Who is joined and has pushers."""
@@ -221,13 +224,18 @@ class Push:
                 self._audiences.popitem(last=False)
         return audience
 
-    def _actions(self, user_id: str, event: StoredEvent) -> Actions | None:
-        """What the person's rules do if they notify of this event; None if not, or if it is not for them to see."""
+    def _actions(self, user_id: str, event: StoredEvent, *, known_joined: bool) -> Actions | None:
+        """What the person's rules do if they notify of this event; None if not, or if it is not for them to see.
+
+        `known_joined`: the person is known to have been joined at the event.
+        """
         if event.sender == user_id or event.redacted_by is not None:
             return None
         actions, _ = self._unread.actions(user_id, event)
         if not actions.notify or event.sender in self._ignored_by(user_id):
             return None
+        if known_joined:
+            return actions
         membership = state.membership_at(self._engine.read, user_id, event.room_id, event.pos)
         invited = event.type == "m.room.member" and event.state_key == user_id and membership == "invite"
         return actions if membership == "join" or invited else None
@@ -238,9 +246,9 @@ class Push:
             found = self._ignored[user_id] = ignored_users(self._engine.read, user_id)
         return found
 
-    def _tell(self, user_id: str, event: StoredEvent, actions: Actions) -> None:
+    def _tell(self, user_id: str, waiting: Waiting) -> None:
         for target in self._targets[user_id]:
-            target.add(event.pos, actions, self._clock.now_ms())
+            target.waiting.append(waiting)
             self._gateways.ready(target)
 
     # -- reading -------------------------------------------------------------------------------------------------

@@ -60,14 +60,10 @@ class Target:
         self.pusher = pusher
         self.url: str = orjson.loads(pusher.data)["url"]
 
-    def add(self, pos: int, actions: Actions, now: int) -> None:
-        """Something is to be told."""
-        self.waiting.append(Waiting(pos, actions, now))
-
     def add_counts(self, now: int) -> None:
         """The counts are to be told, unless a notification will do that anyway."""
         if not self.waiting and self.told != 0:
-            self.add(0, NOTHING, now)
+            self.waiting.append(Waiting(0, NOTHING, now))
 
     @property
     def resume_after(self) -> int | None:
