@@ -28,6 +28,8 @@ from zope.interface import implementer
 #: Seconds for connecting, and for a whole request.
 CONNECT_SECONDS = 10.0
 SECONDS = 30.0
+#: Connections to one server that are kept for the next request.
+MAX_KEPT = 10
 #: The most bytes of an answer's body.
 MAX_ANSWER = 64 * 1024
 _IPV6_GLOBAL = IPv6Network("2000::/3")
@@ -60,6 +62,7 @@ class Outgoing:
         self.allow_private = allow_private
         self._reactor = reactor
         self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = MAX_KEPT
         self._pool.retryAutomatically = False
         endpoints = _Endpoints(reactor if allow_private else _PublicReactor(reactor))
         self._client = HTTPClient(Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool))
