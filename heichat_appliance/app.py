@@ -48,6 +48,7 @@ from heichat_appliance.http import search as search_routes
 from heichat_appliance.http import send as send_routes
 from heichat_appliance.http import sessions as session_routes
 from heichat_appliance.http import spaces as space_routes
+from heichat_appliance.http import sliding_sync as sliding_sync_routes
 from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import to_device as to_device_routes
 from heichat_appliance.http import user_directory as user_directory_routes
@@ -74,6 +75,7 @@ from heichat_appliance.services.keys import Keys
 from heichat_appliance.services.login import Login
 from heichat_appliance.services.media import Media
 from heichat_appliance.services.membership import Membership
+from heichat_appliance.services.notifications import Notifications
 from heichat_appliance.services.openid import OpenId
 from heichat_appliance.services.passwords import Passwords
 from heichat_appliance.services.people import Standings
@@ -96,6 +98,7 @@ from heichat_appliance.services.send import Sender
 from heichat_appliance.services.sessions import Sessions
 from heichat_appliance.services.signing import load_signer
 from heichat_appliance.services.spaces import Spaces
+from heichat_appliance.services.sliding_sync import SlidingSync
 from heichat_appliance.services.sync import Sync
 from heichat_appliance.services.sync_rooms import RoomSections
 from heichat_appliance.services.thumbnails import Thumbnails
@@ -218,6 +221,10 @@ class Appliance:
             self.engine, self.reactor, self.clock, self.notifier, self.room_sections, self.standings,
             self.push_rules.content, self.presence,
         )  # fmt: skip
+        self.sliding_sync = SlidingSync(
+            self.engine, self.reactor, self.clock, self.notifier, self.room_parts, self.unread, self.standings,
+            self.typing, self.presence, self.push_rules.content,
+        )  # fmt: skip
         self.keys = Keys(self.engine)
         self.cross_signing = CrossSigning(self.engine, self.uia)
         self.device_lists = DeviceLists(self.engine)
@@ -261,6 +268,7 @@ class Appliance:
         self.room_reads = RoomReads(self.reading)
         self.relations = Relations(self.reading)
         self.spaces = Spaces(self.engine)
+        self.notifications = Notifications(self.reading, self.unread)
         self.search_index = SearchIndex(self.engine)
         self.search = Search(self.reading, self.history, self.search_index)
 
@@ -287,8 +295,9 @@ class Appliance:
             *page_routes.routes(),
             *(route for plugin in self.providers(IPages) for route in plugin.routes()),
             *sync_routes.routes(self.sync, self.engine),
+            *sliding_sync_routes.routes(self.sliding_sync),
             *send_routes.routes(self.sender, self.presence.acted),
-            *history_routes.routes(self.history, self.room_reads),
+            *history_routes.routes(self.history, self.room_reads, self.notifications),
             *relation_routes.routes(self.relations),
             *search_routes.routes(self.search),
             *space_routes.routes(self.spaces),
@@ -356,6 +365,7 @@ class Appliance:
         for port in self.ports:
             await maybeDeferred(port.stopListening)
         self.sync.stop()
+        self.sliding_sync.stop()
         self.presence.stop()
         self.typing.stop()
         self.wakeups.stop()

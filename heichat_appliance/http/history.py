@@ -1,4 +1,4 @@
-"""Reading a room: history, state and members (spec, "Getting events for a room")."""
+"""Reading rooms: history, state, members, notifications (spec, "Getting events for a room", "Listing Notifications")."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from heichat_appliance.http.routing import Auth, Gate, Request, Response, Route,
 from heichat_appliance.protocol.filters import RoomEventFilter, parse_room_event_filter
 from heichat_appliance.services import tokens
 from heichat_appliance.services.history import History, Page
+from heichat_appliance.services.notifications import Notifications
 from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.room_reads import RoomReads
 
 #: Events in one answer.
 MAX_PAGE = 500
 MAX_CONTEXT = 100
+MAX_NOTIFICATIONS = 50
 DEFAULT_PAGE = 10
 #: Times in ms since 1970 are at most this (the largest integer of canonical JSON).
 MAX_TIME = 2**53 - 1
 _MEMBERSHIPS = ("join", "invite", "knock", "leave", "ban")
 
 
-def routes(history: History, reads: RoomReads) -> list[Route]:
-    """The operations of this chapter."""
+def routes(history: History, reads: RoomReads, notifications: Notifications) -> list[Route]:
+    """The operations of these chapters."""
 
     def messages(request: Request) -> Response:
         wanted = room_filter(request)
@@ -77,6 +79,11 @@ def routes(history: History, reads: RoomReads) -> list[Route]:
         size = limit(request, DEFAULT_PAGE, MAX_CONTEXT) or 1
         return Response.of_parts(reads.initial_sync(viewer(request), request.params["roomId"], size))
 
+    def notified(request: Request) -> Any:
+        size = limit(request, DEFAULT_PAGE, MAX_NOTIFICATIONS) or 1
+        highlights = request.query_choice("only", None, "highlight") is not None
+        return notifications.page(viewer(request), position(request, "from"), size, highlights)
+
     v3 = "/_matrix/client/v3/rooms/{roomId}"
     without_key = f"{v3}/state/{{eventType}}"
     return [
@@ -89,6 +96,7 @@ def routes(history: History, reads: RoomReads) -> list[Route]:
         read_route(f"{v3}/members", members),
         read_route(f"{v3}/joined_members", joined_members),
         read_route(f"{v3}/initialSync", initial_sync),
+        read_route("/_matrix/client/v3/notifications", notified, limit="search"),
     ]
 
 

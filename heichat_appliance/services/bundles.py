@@ -32,10 +32,17 @@ class Bundles:
         self._engine = engine
         self._clock = clock
         self._renderer = renderer
+        self._last_asked: tuple[int, ...] = ()
+        self._last_answer = False
 
     def has_any(self, found: Sequence[StoredEvent]) -> bool:
-        """Whether one of the events may have a bundle: one cheap query for all of them."""
-        return bool(stored.with_children(self._engine.read, [event.event_id for event in found]))
+        """Whether one of the events may have a bundle: one cheap query for all of them, and one for all people who wait
+        for the same events."""
+        asked = (self._engine.position, *(event.pos for event in found))
+        if asked != self._last_asked:
+            self._last_asked = asked
+            self._last_answer = bool(stored.with_children(self._engine.read, [event.event_id for event in found]))
+        return self._last_answer
 
     def of(
         self, found: Sequence[StoredEvent], user_id: str, ignored: frozenset[str], reach: Reach | None = None

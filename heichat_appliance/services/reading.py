@@ -53,6 +53,10 @@ class Reading:
         """Whom the person ignores: their messages, but not their state events, are kept from the person."""
         return self._standings.at(user_id, self.engine.position).ignored
 
+    def joined(self, user_id: str) -> dict[str, int]:
+        """The rooms that the person is joined to, and where the present stay in each began."""
+        return self._standings.at(user_id, self.engine.position).joined
+
     def event(self, user_id: str, room_id: str, event_id: str) -> tuple[Reach, StoredEvent]:
         """An event that the person may see; 404 M_NOT_FOUND for any other, whatever the reason."""
         missing = not_found(
