@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.appliance import Actor, Answer, Appliance, q
+from tests.appliance import Actor, Answer, Appliance, ManualClock, q
 from tests.http.room_kit import make_room, say, set_member
 
 V1 = "/_matrix/client/v1"
@@ -13,6 +13,14 @@ V1 = "/_matrix/client/v1"
 INSIDE = ("alice", "bob")
 OUTSIDE = ("charlotte", "frieda")  # invited, stranger
 GONE = ("david", "emine")  # left, banned
+
+
+class TickingClock(ManualClock):
+    """A clock on which no two events have the same time: of two edits with the same, either may be the latest."""
+
+    def now_ms(self) -> int:
+        self.now += 1
+        return self.now
 
 
 class Society:

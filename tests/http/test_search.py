@@ -6,13 +6,13 @@ import pytest
 import pytest_twisted
 
 from tests.appliance import Appliance, q
-from tests.http.reading_kit import GONE, OUTSIDE, bodies, messages, refused, society
+from tests.http.reading_kit import GONE, OUTSIDE, TickingClock, bodies, messages, refused, society
 from tests.http.room_kit import QUIET, make_room, say, set_member, user
 
 
 @pytest_twisted.async_yield_fixture
 async def server(tmp_path):
-    running = await Appliance.start(tmp_path, plugins=("demo_directory",), config=QUIET)
+    running = await Appliance.start(tmp_path, plugins=("demo_directory",), config=QUIET, clock=TickingClock())
     yield running
     await running.stop()
 
