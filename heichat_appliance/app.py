@@ -47,8 +47,8 @@ from heichat_appliance.http import rooms as room_routes
 from heichat_appliance.http import search as search_routes
 from heichat_appliance.http import send as send_routes
 from heichat_appliance.http import sessions as session_routes
-from heichat_appliance.http import spaces as space_routes
 from heichat_appliance.http import sliding_sync as sliding_sync_routes
+from heichat_appliance.http import spaces as space_routes
 from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import to_device as to_device_routes
 from heichat_appliance.http import user_directory as user_directory_routes
@@ -97,8 +97,8 @@ from heichat_appliance.services.search_index import SearchIndex
 from heichat_appliance.services.send import Sender
 from heichat_appliance.services.sessions import Sessions
 from heichat_appliance.services.signing import load_signer
-from heichat_appliance.services.spaces import Spaces
 from heichat_appliance.services.sliding_sync import SlidingSync
+from heichat_appliance.services.spaces import Spaces
 from heichat_appliance.services.sync import Sync
 from heichat_appliance.services.sync_rooms import RoomSections
 from heichat_appliance.services.thumbnails import Thumbnails
@@ -197,6 +197,7 @@ class Appliance:
         self.renderer = Renderer(self.engine)
         policies = [policy.check_event for policy in self.providers(IEventPolicy)]
         self.timeline = Timeline(self.signer, self.clock, policies)
+        self.timeline.redacting_state = self.renderer.redacting_state
         self._build_room_services()
         self.wakeups = Wakeups(self.engine, self.reactor)
         self.typing = Typing(self.engine, self.reactor, self.wakeups)

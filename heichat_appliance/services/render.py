@@ -40,6 +40,11 @@ class Renderer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._cache: OrderedDict[str, _Parts] = OrderedDict()
+        self._redacted_state: set[str] = set()
+
+    def redacting_state(self, event_id: str) -> None:
+        """A state event is being redacted: `prev_content` of the event that took its place is not to be kept any more."""
+        self._redacted_state.add(event_id)
 
     def render(
         self,
@@ -92,7 +97,8 @@ class Renderer:
 
     def _parts(self, event: StoredEvent) -> _Parts:
         parts = self._cache.get(event.event_id)
-        if parts is not None and parts.redacted_by == event.redacted_by:
+        usable = event.replaces not in self._redacted_state
+        if usable and parts is not None and parts.redacted_by == event.redacted_by:
             self._cache.move_to_end(event.event_id)
             return parts
         parts = self._cache[event.event_id] = self._make(event)

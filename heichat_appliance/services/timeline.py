@@ -145,6 +145,8 @@ class Timeline:
         self._clock = clock
         self._policies = tuple(policies)
         self._views: OrderedDict[str, RoomView] = OrderedDict()
+        #: Called with the ID of a state event that a job is about to redact.
+        self.redacting_state: Callable[[str], None] = lambda event_id: None
 
     def view(self, tx: Transaction, room_id: str) -> RoomView:
         """The writer's view of a room; 404 M_NOT_FOUND if there is no such room."""
@@ -212,7 +214,9 @@ class Timeline:
         """
         self._ask_policies(Draft(view, type, state_key, sender, content))
         if type == "m.room.redaction":
-            self._check_redaction(tx, view, sender, state_key, redacts)
+            target = self._check_redaction(tx, view, sender, state_key, redacts)
+            if target.state_key is not None:
+                self.redacting_state(target.event_id)
         event = self._build(
             view.version,
             view.room_id,
@@ -275,8 +279,8 @@ class Timeline:
     @staticmethod
     def _check_redaction(
         tx: Transaction, view: RoomView, sender: str, state_key: str | None, target_id: str | None
-    ) -> None:
-        """The target must be in this room, and the redaction must take effect (spec "Handling redactions")."""
+    ) -> StoredEvent:
+        """The target, which must be in this room; the redaction must take effect (spec "Handling redactions")."""
         if state_key is not None or target_id is None:
             raise bad_json("redacts: a redaction is a message event that names another event")
         target = events.by_id(tx.execute, target_id)
@@ -286,6 +290,7 @@ class Timeline:
             raise forbidden(f"{target.type} can't be redacted / {target.type} kann nicht gelöscht werden")
         if not auth.may_redact(view.version, sender, target.sender, view.levels):
             raise NotAllowed("you may not redact this event / Sie dürfen dieses Ereignis nicht löschen")
+        return target
 
 
 # Each effect is a step of its own, made from the event and the view of the room after it.

@@ -79,6 +79,19 @@ async def test_state_events_tell_what_they_replaced(server):
     assert event["unsigned"]["prev_content"]["topic"] == "one"
 
 
+@pytest_twisted.ensureDeferred
+async def test_redacted_state_is_not_shown_as_what_came_before(server):
+    alice = await server.login("alice")
+    room = await make_room(server, "alice")
+    secret = await alice.set_state(room, "m.room.topic", {"topic": "secret"})
+    await alice.set_state(room, "m.room.topic", {"topic": "new"})
+    path = f"/rooms/{q(room)}/state/m.room.topic"
+    assert (await alice.get(path, format="event")).json["unsigned"]["prev_content"]["topic"] == "secret"
+    alice.ok(await alice.put(f"/rooms/{q(room)}/redact/{q(secret)}/t"))
+    assert (await alice.get(path, format="event")).json["unsigned"]["prev_content"] == {}
+    assert b"secret" not in (await alice.get(f"/rooms/{q(room)}/messages", dir="b", limit=50)).body
+
+
 # -- members -----------------------------------------------------------------------------------------------------
 
 
