@@ -16,6 +16,7 @@ VERSIONS = tuple(f"v1.{minor}" for minor in range(1, 20))
 
 #: What clients switch on by name. Only what really works here stands in this list.
 UNSTABLE_FEATURES: dict[str, bool] = {
+    "org.matrix.simplified_msc3575": True,  # sliding sync: Element X can't do without
     "org.matrix.e2e_cross_signing": True,  # Element sets up cross-signing at the first login only with this
 }
 

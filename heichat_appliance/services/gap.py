@@ -51,6 +51,10 @@ class Gap:
         """The rooms with new events or receipts; None if only a look at each room can tell."""
         return self._events.keys() | self._receipts.keys() if self.is_small else None
 
+    def receipt_rooms(self) -> set[str] | None:
+        """The rooms with new receipts; None if only a look at each room can tell."""
+        return set(self._receipts) if self.is_small else None
+
     def events(self, room_id: str, limit: int) -> tuple[list[StoredEvent], bool]:
         """The last `limit` events of a room in the gap, in order, and whether there are more."""
         if self.is_small:

@@ -20,9 +20,20 @@ MAX_ROOMS = 200
 
 class Standing:
     """A person's rooms at a position: `joined` room ID to where the present stay began; `invited`, `knocking` and `left`
-    (not the forgotten ones) to the position of the member event; `changed_at`: the last change of any membership."""
+    (not the forgotten ones) to the position of the member event; `put_out`: those of the left ones that others put the
+    person out of; `changed_at`: the last change of any membership."""
 
-    __slots__ = ("_acquaintances", "_user_id", "changed_at", "ignored", "invited", "joined", "knocking", "left")
+    __slots__ = (
+        "_acquaintances",
+        "_user_id",
+        "changed_at",
+        "ignored",
+        "invited",
+        "joined",
+        "knocking",
+        "left",
+        "put_out",
+    )
 
     def __init__(self, execute: Execute, user_id: str, pos: int) -> None:
         self._user_id = user_id
@@ -31,6 +42,7 @@ class Standing:
         self.invited: dict[str, int] = {}
         self.knocking: dict[str, int] = {}
         self.left: dict[str, int] = {}
+        self.put_out: set[str] = set()
         self.changed_at = 0
         self.ignored = ignored_users(execute, user_id)
         forgotten = state.forgotten_rooms(execute, user_id)
@@ -43,6 +55,8 @@ class Standing:
             place = places.get(interval.membership)
             if place is not None and (place is not self.left or interval.room_id not in forgotten):
                 place[interval.room_id] = interval.from_pos
+                if place is self.left and interval.sender != user_id:
+                    self.put_out.add(interval.room_id)
         for room_id in self.joined:
             self.joined[room_id] = state.stay_began(execute, user_id, room_id, self.joined[room_id])
 

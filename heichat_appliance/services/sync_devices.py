@@ -39,13 +39,15 @@ class DeviceNews:
         self._note_clear(viewer, upto)
         return False
 
-    def messages(self, viewer: Viewer, after: int, upto: int) -> tuple[list[dict[str, Any]], int | None]:
+    def messages(
+        self, viewer: Viewer, after: int, upto: int, limit: int = 100
+    ) -> tuple[list[dict[str, Any]], int | None]:
         """The messages at after < pos <= upto that fit one answer, and the position up to which they go if more remain."""
         if self._notifier.touched(viewer.user_id) <= after:
             found: list[dict[str, Any]] = []
             given = upto
         else:
-            found, given = to_device.pending(self._engine.read, *viewer, after, upto)
+            found, given = to_device.pending(self._engine.read, *viewer, after, upto, limit)
         if not found and self._clear.get(viewer, -1) >= after:
             self._note_clear(viewer, upto)
         return found, None if given == upto else given

@@ -143,8 +143,14 @@ class Unread:
 
     # -- counts --------------------------------------------------------------------------------------------------
 
-    def counts(self, user_id: str, room_id: str, upto: int, fresh: Callable[[int], Iterable[StoredEvent]] | None = None,
-               receipts_moved: bool = False) -> dict[str, Count]:  # fmt: skip
+    def counts(
+        self,
+        user_id: str,
+        room_id: str,
+        upto: int,
+        fresh: Callable[[int], Iterable[StoredEvent] | None] | None = None,
+        receipts_moved: bool = False,
+    ) -> dict[str, Count]:
         """The counts at `upto` by thread (MAIN: in no thread).
 
         `fresh(after)` gives the room's events at after < pos <= upto where the caller has them at hand; `receipts_moved`:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
+
+import orjson
 
 from heichat_appliance.db.engine import Transaction
 from heichat_appliance.protocol.relations import MAX_THREAD_HOPS, THREAD
@@ -71,6 +74,16 @@ def by_position(execute: Execute, after: int, upto: int) -> list[Receipt]:
 def of_user(execute: Execute, room_id: str, user_id: str) -> list[Receipt]:
     """One person's receipts in a room: what unread counts begin after."""
     rows = execute(f"SELECT {_COLUMNS} FROM receipts WHERE room_id = ? AND user_id = ?", (room_id, user_id))
+    return [Receipt._make(row) for row in rows]
+
+
+def of_events(execute: Execute, room_id: str, user_id: str, event_ids: Collection[str], upto: int) -> list[Receipt]:
+    """The receipts of a room for some events, and all of one person's; those whose position is at most `upto`."""
+    rows = execute(
+        f"SELECT {_COLUMNS} FROM receipts WHERE room_id = ? AND pos <= ? AND (user_id = ? OR event_id IN "
+        "(SELECT value FROM json_each(?)))",
+        (room_id, upto, user_id, orjson.dumps(list(event_ids)).decode()),
+    )
     return [Receipt._make(row) for row in rows]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
+
+import orjson
 
 from heichat_appliance.db.engine import FOREVER, Transaction
 from heichat_appliance.store.events import EVENT_COLUMNS, Execute, StoredEvent
@@ -304,3 +306,19 @@ def forget(tx: Transaction, user_id: str, room_id: str) -> None:
     """The person forgets a room that they have left."""
     tx.execute("INSERT OR IGNORE INTO forgotten_rooms (user_id, room_id) VALUES (?, ?)", (user_id, room_id))
     tx.users.add(user_id)
+
+
+def some_at(
+    execute: Execute, room_id: str, types: Collection[str], exact: Collection[tuple[str, str]], pos: int
+) -> list[StoredEvent]:
+    """The state at `pos` of some whole `types` and of some `exact` pairs of type and state key."""
+    found = []
+    select = f"SELECT {EVENT_COLUMNS} FROM json_each(?1) AS wanted CROSS JOIN room_state ON room_state.room_id = ?2 "
+    rest = "AND from_pos <= ?3 AND to_pos > ?3 JOIN events ON events.pos = from_pos"
+    if exact:
+        pair = "AND room_state.type = wanted.value ->> 0 AND room_state.state_key = wanted.value ->> 1 "
+        found += execute(select + pair + rest, (orjson.dumps(list(exact)).decode(), room_id, pos)).fetchall()
+    if types:
+        type = "AND room_state.type = wanted.value "
+        found += execute(select + type + rest, (orjson.dumps(list(types)).decode(), room_id, pos)).fetchall()
+    return [StoredEvent._make(row) for row in found]
