@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from heichat_appliance import __version__
@@ -14,6 +17,7 @@ from heichat_appliance.db import database, invariants
 from heichat_appliance.db.engine import connect
 from heichat_appliance.plugins import all_sections, extensions
 from heichat_appliance.services.signing import load_signer
+from heichat_appliance.store import reports
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +45,12 @@ def _parser() -> argparse.ArgumentParser:
         ("example-config", _example_config, "print config.example.ini: every key with its explanation"),
         ("check-config", _check_config, "read the configuration and report every error at once"),
         ("verify", _verify, "check every room's history, signatures and all invariants of the database"),
+        ("reports", _reports, "list what people reported: events, rooms and people"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
+        if run is _reports:
+            command.add_argument("--limit", type=int, default=50, help="how many, the newest first (default 50)")
     return parser
 
 
@@ -75,18 +82,36 @@ def _check_config(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     """Reads only, so it may run beside the daemon."""
-    config = _config(options)
-    server = config["server"]
-    if not (server.data_dir / database.DATABASE).exists():
-        raise ConfigErrors([f"[server] data_dir: there is no database in {server.data_dir} (hint: start the server)"])
+    server = _config(options)["server"]
+    connection = _open(server.data_dir)
     keys = load_signer(server.data_dir, server.name).verify_keys
-    connection = connect(server.data_dir / database.DATABASE, read_only=True)
     problems = invariants.check(connection.execute, server.name, keys)
     connection.close()
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems found." if problems else "Everything is whole.")
     return 1 if problems else 0
+
+
+def _reports(options: argparse.Namespace) -> int:
+    """Reads only, so it may run beside the daemon."""
+    connection = _open(_config(options)["server"].data_dir)
+    found = reports.newest(connection.execute, max(0, options.limit))
+    connection.close()
+    for report in found:
+        when = datetime.fromtimestamp(report.ts / 1000).astimezone().isoformat(" ", "seconds")
+        what = " ".join(part for part in (report.user_id, report.room_id, report.event_id) if part)
+        # What people write is shown as one line: control characters could deceive whoever reads it.
+        print(f"{when}  {report.reporter}  {what}  {json.dumps(report.reason, ensure_ascii=False)}")
+    print(f"{len(found)} reports.")
+    return 0
+
+
+def _open(data_dir: Path) -> sqlite3.Connection:
+    path = data_dir / database.DATABASE
+    if not path.exists():
+        raise ConfigErrors([f"[server] data_dir: there is no database in {data_dir} (hint: start the server)"])
+    return connect(path, read_only=True)
 
 
 if __name__ == "__main__":
