@@ -51,6 +51,7 @@ from heichat_appliance.http import sliding_sync as sliding_sync_routes
 from heichat_appliance.http import spaces as space_routes
 from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import to_device as to_device_routes
+from heichat_appliance.http import url_previews as url_preview_routes
 from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
 from heichat_appliance.http.routing import Gate, Route
@@ -107,6 +108,7 @@ from heichat_appliance.services.to_device import ToDevice
 from heichat_appliance.services.uia import Uia
 from heichat_appliance.services.unread import Unread
 from heichat_appliance.services.upgrade import Upgrade
+from heichat_appliance.services.url_previews import UrlPreviews
 from heichat_appliance.services.user_directory import UserDirectory
 from heichat_appliance.services.wakeups import Wakeups
 from heichat_appliance.store import state
@@ -237,6 +239,7 @@ class Appliance:
             max_size=config["limits"].max_upload_size, quota=config["media"].quota_per_person,
         )  # fmt: skip
         self.thumbnails = Thumbnails(self.media.files, self.reactor)
+        self.url_previews = self._build_url_previews()
         outgoing = Outgoing(self.reactor, allow_private=config["push"].allow_private)
         self.push = Push(self.engine, self.clock, self.reactor, self.unread, self.accounts, outgoing)
         self.pushers = Pushers(self.engine, self.clock, allow_private=outgoing.allow_private, changed=self.push.changed)
@@ -260,6 +263,13 @@ class Appliance:
         self.rooms = Rooms(engine, timeline, self.membership, self.invitees, self.aliases, policies, name)
         self.upgrade = Upgrade(engine, timeline, self.membership, self.aliases, policies, name)
         self.reports = Reports(engine, self.clock)
+
+    def _build_url_previews(self) -> UrlPreviews | None:
+        media = self.config["media"]
+        if not media.url_previews:
+            return None
+        outgoing = Outgoing(self.reactor, allow_private=media.url_previews_private)
+        return UrlPreviews(outgoing, self.clock, self.reactor)
 
     def _build_readers(self) -> None:
         """What reads rooms, beside sync."""
@@ -319,7 +329,8 @@ class Appliance:
             *key_backup_routes.routes(self.key_backup),
             *to_device_routes.routes(self.to_device),
             *media_routes.routes(self.media, self.thumbnails),
-            *absent_routes.routes(),
+            *(url_preview_routes.routes(self.url_previews) if self.url_previews else ()),
+            *absent_routes.routes(previews=self.url_previews is not None),
             *openid_routes.routes(OpenId(self.clock, self.server_name)),
             *version_routes.routes(
                 self.accounts,
@@ -376,6 +387,8 @@ class Appliance:
             if hasattr(plugin, "stop"):
                 plugin.stop()
         await self.push.stop()
+        if self.url_previews:
+            await self.url_previews.stop()
         self.thumbnails.stop()
         self.media.stop()
         await self.sessions.stop()

@@ -1,7 +1,7 @@
 """Requests to other servers, at addresses that strangers may have named: to public addresses only, within limits.
 
 A name is resolved, and the connection goes to the very addresses that were looked at, so a name that changes its
-meaning in between (DNS rebinding) gains nothing. Redirects are not followed.
+meaning in between (DNS rebinding) gains nothing. Nothing is decompressed, so a small answer can't become a large one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseDone
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory
 from zope.interface import implementer
 
 #: Seconds for connecting, and for a whole request.
@@ -36,10 +37,12 @@ _IPV6_GLOBAL = IPv6Network("2000::/3")
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """What came back: the beginning of the body if it was cut. `location` is where a redirect leads."""
 
     status: int
     body: bytes
+    content_type: str = ""
+    location: str | None = None
 
 
 class AnswerTooLong(Exception):
@@ -65,20 +68,28 @@ class Outgoing:
         self._pool.maxPersistentPerHost = MAX_KEPT
         self._pool.retryAutomatically = False
         endpoints = _Endpoints(reactor if allow_private else _PublicReactor(reactor))
-        self._client = HTTPClient(Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool))
+        self._client = HTTPClient(_PlainAgent(Agent.usingEndpointFactory(reactor, endpoints, pool=self._pool)))
 
     def post(self, url: str, body: bytes) -> Deferred[Answer]:
         """POST a JSON body. Fails with what went wrong: no public address, no connection, time-out, AnswerTooLong."""
-        return Deferred.fromCoroutine(self._post(url, body)).addTimeout(SECONDS, self._reactor)
+        sending = self._send("POST", url, {"Content-Type": "application/json"}, body, _Body(MAX_ANSWER))
+        return Deferred.fromCoroutine(sending).addTimeout(SECONDS, self._reactor)
 
-    async def _post(self, url: str, body: bytes) -> Answer:
-        headers = {"Content-Type": "application/json", "User-Agent": "heiCHAT"}
+    def get(self, url: str, accept: str, beginning: int) -> Deferred[Answer]:
+        """GET the first `beginning` bytes of a page, without following redirects. Fails as `post` does."""
+        sending = self._send("GET", url, {"Accept": accept}, None, _Body(beginning, cut=True))
+        return Deferred.fromCoroutine(sending).addTimeout(SECONDS, self._reactor)
+
+    async def _send(self, method: str, url: str, headers: dict[str, str], data: bytes | None, body: _Body) -> Answer:
+        headers = {"User-Agent": "heiCHAT", **headers}
         response = await self._client.request(
-            "POST", url, data=body, headers=headers, allow_redirects=False, unbuffered=True
+            method, url, data=data, headers=headers, allow_redirects=False, unbuffered=True
         )
-        collector = _Body()
-        response.deliverBody(collector)
-        return Answer(response.code, await collector.done)
+        response.deliverBody(body)
+        content_type, location = (
+            (response.headers.getRawHeaders(name) or [None])[0] for name in ("content-type", "location")
+        )
+        return Answer(response.code, await body.done, content_type or "", location)
 
     async def stop(self) -> None:
         """Close the connections that are kept."""
@@ -86,9 +97,14 @@ class Outgoing:
 
 
 class _Body(Protocol):
-    """Collects a body; too long a one, or one that nobody waits for any more, is broken off."""
+    """Collects a body of at most `limit` bytes; one that nobody waits for any more is broken off.
 
-    def __init__(self) -> None:
+    A longer one is cut there, or (not `cut`) it is an error.
+    """
+
+    def __init__(self, limit: int, *, cut: bool = False) -> None:
+        self._limit = limit
+        self._cut = cut
         self.done: Deferred[bytes] = Deferred(lambda _: self._break_off())
         self._parts: list[bytes] = []
         self._length = 0
@@ -96,10 +112,13 @@ class _Body(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Part of IProtocol."""
         self._length += len(data)
-        if self._length <= MAX_ANSWER:
+        if self._length <= self._limit or self._cut:
             self._parts.append(data)
-        elif not self.done.called:
-            self.done.errback(AnswerTooLong())
+        if self._length > self._limit and not self.done.called:
+            if self._cut:
+                self.done.callback(b"".join(self._parts)[: self._limit])
+            else:
+                self.done.errback(AnswerTooLong())
             self._break_off()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -114,6 +133,24 @@ class _Body(Protocol):
         abort = getattr(self.transport, "abortConnection", None)
         if abort is not None:
             abort()
+
+
+@implementer(IAgent)
+class _PlainAgent:
+    """Asks for plain bodies, and hides from treq that one is compressed: it would unpack it without a limit."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def request(self, method: bytes, uri: bytes, headers: Any = None, bodyProducer: Any = None) -> Deferred[Any]:
+        headers = headers.copy() if headers is not None else Headers()
+        headers.setRawHeaders("accept-encoding", ["identity"])
+        return self._agent.request(method, uri, headers, bodyProducer).addCallback(self._plain)
+
+    @staticmethod
+    def _plain(response: Any) -> Any:
+        response.headers.removeHeader("content-encoding")
+        return response
 
 
 # -- connecting --------------------------------------------------------------------------------------------------------

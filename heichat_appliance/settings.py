@@ -127,6 +127,20 @@ MEDIA = Section(
     "Uploaded files.",
     (
         Option("quota_per_person", size, 5 * 2**30, "The most bytes of all files of one person together.", "", "5G"),
+        Option(
+            "url_previews",
+            boolean,
+            False,
+            "Whether the server fetches web pages that people link to, to show their titles. The pages' owners then see "
+            "that somebody here wrote of them.",
+        ),
+        Option(
+            "url_previews_private",
+            boolean,
+            False,
+            "Whether it may fetch pages in private networks and on this machine too, at any port.",
+            "no, unless everybody here may read everything that this machine can reach",
+        ),
     ),
 )  # fmt: skip
 

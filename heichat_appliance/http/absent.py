@@ -42,8 +42,8 @@ _ANSWERS: tuple[tuple[str, str, Auth, dict[str, Any] | MatrixError], ...] = (
 )
 
 
-def routes() -> list[Route]:
-    """The operations that find nothing here."""
+def routes(*, previews: bool) -> list[Route]:
+    """The operations that find nothing here; `previews`: URL previews are elsewhere."""
     return [
         Route(
             method=method,
@@ -56,6 +56,7 @@ def routes() -> list[Route]:
             absent=_described(answer),
         )
         for method, path, auth, answer in _ANSWERS
+        if not (previews and answer is _NO_PREVIEWS)
     ]
 
 
