@@ -7,7 +7,7 @@ that falls out of the windows is remembered as known up to there, and comes back
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.room_parts import RoomParts
 from heichat_appliance.services.sliding_extensions import Answer, SlidingExtensions
 from heichat_appliance.services.sliding_lists import Ask, Lists, RoomIndex, Windows, Wish
-from heichat_appliance.services.sliding_memory import GLOBAL, LIVE, NEVER, Connection, Connections, Pos, parse_pos
+from heichat_appliance.services.sliding_memory import LIVE, NEVER, Connection, Connections, Pos, parse_pos
 from heichat_appliance.services.sliding_request import SlidingRequest
 from heichat_appliance.services.sliding_rooms import SlidingRooms
 from heichat_appliance.services.unread import Unread
@@ -74,6 +74,7 @@ class SlidingSync:
         """`push_rules(user_id)`: the content of m.push_rules."""
         self._engine = engine
         self._reactor = reactor
+        self._notifier = notifier
         self._standings = standings
         self._presence = presence
         self._connections = Connections(engine, clock)
@@ -111,8 +112,8 @@ class SlidingSync:
 
     # -- one look ------------------------------------------------------------------------------------------------
 
-    def _look(self, call: _Call, may_wait: bool) -> Body | Deferred[Body] | None:
-        """The answer as of now; None if there is nothing to tell and it may wait."""
+    def _look(self, call: _Call, may_wait: bool) -> Any:
+        """The answer (Body) as of now or a Deferred of it; None if there is nothing to tell and it may wait."""
         if call.is_outdated:
             return _nothing(call)
         ask = self._ask(call)
@@ -121,11 +122,11 @@ class SlidingSync:
         answer = Answer(call.connection.rooms if call.connection is not None else {})
         self._add_left(ask, windows, answer)
         wishes = list(self._candidates(ask, gap, windows, answer))
-        finish = partial(self._finish, call, ask, gap, windows, answer, may_wait)
         sections = self._sections(ask, gap, wishes, answer)
+        finish = partial(self._finish, call, ask, gap, windows, answer)
         if len(wishes) <= FEW:
-            return finish(list(sections))
-        return in_slices(self._reactor, sections).addCallback(lambda rooms: finish(rooms) or _nothing(call))
+            return finish(may_wait, list(sections))
+        return in_slices(self._reactor, sections).addCallback(partial(finish, False))
 
     def _ask(self, call: _Call) -> Ask:
         upto = self._engine.position
@@ -147,16 +148,25 @@ class SlidingSync:
             if memory.sent != NEVER:
                 windows.wishes.setdefault(room_id, Wish(memory.limit, memory.required))
 
-    @staticmethod
-    def _candidates(ask: Ask, gap: Gap | None, windows: Windows, answer: Answer) -> Iterator[tuple[str, Wish]]:
+    def _candidates(self, ask: Ask, gap: Gap | None, windows: Windows, answer: Answer) -> Iterator[tuple[str, Wish]]:
         """The rooms of which there may be something to tell."""
-        touched = gap.touched_rooms() if gap is not None else None
+        touched = None if gap is None else self._touched(gap, ask.viewer.user_id, windows.wishes)
         for room_id, wish in windows.wishes.items():
             if touched is not None and room_id not in touched:
                 memory = answer.memory(room_id)
                 if memory.sent == LIVE and memory.limit == wish.limit and memory.required == wish.required:
                     continue
             yield room_id, wish
+
+    def _touched(self, gap: Gap, user_id: str, rooms: Collection[str]) -> Collection[str]:
+        """Those of the rooms in which something happened that is told in them, and maybe others."""
+        found = gap.touched_rooms()
+        if found is not None:
+            return found
+        if self._notifier.touched(user_id) > gap.after:
+            return rooms
+        last = self._index.last_positions(rooms)
+        return {room_id for room_id in rooms if last[room_id] > gap.after}
 
     def _sections(self, ask: Ask, gap: Gap | None, wishes: list[tuple[str, Wish]], answer: Answer) -> Iterator[bytes]:
         first = True
@@ -171,7 +181,7 @@ class SlidingSync:
 
     def _finish(
         self, call: _Call, ask: Ask, gap: Gap | None, windows: Windows, answer: Answer, may_wait: bool, rooms: Body
-    ) -> Body | Deferred[Body] | None:
+    ) -> Any:
         if call.is_outdated:
             return _nothing(call)
         if gap is not None:
@@ -191,12 +201,14 @@ class SlidingSync:
             return [_pos_json(Pos(connection.id, connection.used, ask.upto, self._engine.epoch)), *body]
         return stored.addCallback(lambda pos: [_pos_json(pos), *body])
 
-    @staticmethod
-    def _demote(gap: Gap, windows: Windows, answer: Answer) -> None:
+    def _demote(self, gap: Gap, windows: Windows, answer: Answer) -> None:
         """Rooms with news that are in no window are known up to the gap only."""
         touched = gap.touched_rooms()
-        live = answer.live("sent") if touched is None else touched
-        for room_id in live - windows.wishes.keys() - {GLOBAL}:
+        if touched is None:
+            live = answer.live("sent")
+            last = self._index.last_positions(live)
+            touched = {room_id for room_id in live if last[room_id] > gap.after}
+        for room_id in touched - windows.wishes.keys():
             memory = answer.memory(room_id)
             if memory.sent == LIVE:
                 answer.remember(room_id, memory._replace(sent=gap.after))
