@@ -42,33 +42,35 @@ class RoomIndex:
 
     def last_positions(self, room_ids: Iterable[str]) -> dict[str, int]:
         """The position of the last event of each room."""
-        missing = [room_id for room_id in room_ids if room_id not in self._last]
+        missing = _missing(self._last, room_ids)
         if missing:
-            _make_room(self._last, missing)
             self._last.update(store.last_positions(self._engine.read, missing))
         return self._last
 
     def is_encrypted(self, room_ids: Sequence[str]) -> dict[str, bool]:
         """Whether each room is encrypted."""
-        missing = [room_id for room_id in room_ids if room_id not in self._encrypted]
+        missing = _missing(self._encrypted, room_ids)
         if missing:
-            _make_room(self._encrypted, missing)
             found = store.encrypted(self._engine.read, missing)
             self._encrypted.update((room_id, room_id in found) for room_id in missing)
         return self._encrypted
 
     def types(self, room_ids: Sequence[str]) -> dict[str, str | None]:
         """The type of each room, None for an ordinary one."""
-        missing = [room_id for room_id in room_ids if room_id not in self._types]
+        missing = _missing(self._types, room_ids)
         if missing:
-            _make_room(self._types, missing)
             self._types.update(store.room_types(self._engine.read, missing))
         return self._types
 
 
-def _make_room(kept: dict[str, Any], coming: Sequence[str]) -> None:
-    if len(kept) + len(coming) > MAX_KEPT:
+def _missing(kept: dict[str, Any], room_ids: Iterable[str]) -> list[str]:
+    """The rooms that are not kept and must be read; when there is no place for them, all is forgotten first."""
+    wanted = list(room_ids)
+    missing = [room_id for room_id in wanted if room_id not in kept]
+    if missing and len(kept) + len(missing) > MAX_KEPT:
         kept.clear()
+        return wanted
+    return missing
 
 
 class Wish(NamedTuple):

@@ -519,3 +519,15 @@ async def test_unknown_keys_are_passed_over(server: Appliance) -> None:
         extensions={"com.example": {"enabled": True}},
     )
     assert answer["lists"]["all"]["count"] == 0 and answer["extensions"] == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_rooms_than_are_kept_in_memory(server: Appliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heichat_appliance.services.sliding_lists.MAX_KEPT", 3)
+    (alice,) = await people(server, "alice")
+    rooms = [await alice.create_room() for _ in range(2)]
+    sliding = Sliding(alice)
+    await sliding(lists={"all": a_list()})
+    rooms += [await alice.create_room() for _ in range(3)]
+    answer = await sliding(lists={"all": a_list(filters={"is_encrypted": False, "not_room_types": ["m.space"]})})
+    assert answer["lists"]["all"]["count"] == len(rooms)
