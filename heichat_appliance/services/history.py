@@ -85,8 +85,7 @@ class History:
         newest: dict[str, int] = {}
         for event in found:
             newest[event.sender] = max(newest.get(event.sender, 0), event.pos)
-        rows = (state.at(self._engine.read, room_id, "m.room.member", one, pos) for one, pos in sorted(newest.items()))
-        return [row for row in rows if row is not None]
+        return state.members_as_of(self._engine.read, room_id, newest)
 
     # -- one event, and what is around it ------------------------------------------------------------------------
 

@@ -142,12 +142,11 @@ class Search:
         return {"rank": hit.score, "result": rendered[len(before)], "context": around}
 
     def _profiles(self, room_id: str, ordered: Iterable[StoredEvent]) -> dict[str, dict[str, str]]:
+        newest = {event.sender: event.pos for event in ordered}
         profiles: dict[str, dict[str, str]] = {}
-        for event in ordered:
-            member = state.at(self._engine.read, room_id, "m.room.member", event.sender, event.pos)
-            content = orjson.loads(member.pdu)["content"] if member is not None else {}
-            names = ("displayname", "avatar_url")
-            profiles[event.sender] = {name: content[name] for name in names if isinstance(content.get(name), str)}
+        for member in state.members_as_of(self._engine.read, room_id, newest):
+            content, names = orjson.loads(member.pdu)["content"], ("displayname", "avatar_url")
+            profiles[member.state_key or ""] = {n: content[n] for n in names if isinstance(content.get(n), str)}
         return profiles
 
     def _state(self, viewer: Viewer, reach: Reach, filter: RoomEventFilter) -> list[orjson.Fragment]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -73,6 +73,17 @@ def at(execute: Execute, room_id: str, type: str, state_key: str, pos: int) -> S
         (room_id, type, state_key, pos, pos),
     ).fetchone()
     return StoredEvent._make(row) if row else None
+
+
+def members_as_of(execute: Execute, room_id: str, wanted: Mapping[str, int]) -> list[StoredEvent]:
+    """The member events of several people, each as it holds at a position of its own; one statement for all of them."""
+    rows = execute(
+        f"SELECT {EVENT_COLUMNS} FROM json_each(?) AS wanted CROSS JOIN room_state CROSS JOIN events "
+        "WHERE room_state.room_id = ? AND room_state.type = 'm.room.member' AND room_state.state_key = wanted.key "
+        "AND from_pos <= wanted.value AND to_pos > wanted.value AND events.pos = from_pos",
+        (orjson.dumps(wanted).decode(), room_id),
+    )
+    return [StoredEvent._make(row) for row in rows]
 
 
 def all_at(execute: Execute, room_id: str, pos: int) -> list[StoredEvent]:
