@@ -57,8 +57,9 @@ class Standing:
                 place[interval.room_id] = interval.from_pos
                 if place is self.left and interval.sender != user_id:
                     self.put_out.add(interval.room_id)
-        for room_id in self.joined:
-            self.joined[room_id] = state.stay_began(execute, user_id, room_id, self.joined[room_id])
+        if self.joined:
+            began = state.stays_began(execute, user_id, pos)
+            self.joined = {room_id: began[room_id] for room_id in self.joined}
 
     def acquaintances(self, execute: Execute) -> frozenset[str]:
         """The people whose presence the person is told of: those in the same rooms, except for large rooms, where

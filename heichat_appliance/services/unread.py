@@ -164,6 +164,9 @@ class Unread:
                 self._counters.popitem(last=False)
         elif counter.upto < upto:
             found = fresh(counter.upto) if fresh is not None else None
+            if found is None and self.rules(user_id)[0] == NO_CHANGES:
+                counter = self._counters[key] = self._from_receipt(user_id, room_id, upto)
+                return counter.by_thread
             if found is None:
                 found = events.in_room(self._engine.read, room_id, counter.upto, upto, MAX_LOOKED_AT)
             self._count(counter, user_id, found)

@@ -294,18 +294,15 @@ def rooms_in_common(execute: Execute, one: str, other: str) -> list[str]:
     return [row[0] for row in rows]
 
 
-def stay_began(execute: Execute, user_id: str, room_id: str, joined_pos: int) -> int:
-    """Where the stay that the join interval at `joined_pos` belongs to began: changes of a profile begin no new one."""
-    row = execute(
-        "SELECT max(to_pos) FROM memberships WHERE user_id = ? AND room_id = ? AND from_pos < ? AND membership != 'join'",
-        (user_id, room_id, joined_pos),
-    ).fetchone()
-    if row[0] is not None:
-        return int(row[0])
-    first = execute(
-        "SELECT min(from_pos) FROM memberships WHERE user_id = ? AND room_id = ?", (user_id, room_id)
-    ).fetchone()
-    return int(first[0])
+def stays_began(execute: Execute, user_id: str, pos: int) -> dict[str, int]:
+    """Where the stay began in each room that the person has joined at `pos`: changes of a profile begin no new one.
+    (Of rooms that they have not joined it says something meaningless.)"""
+    rows = execute(
+        "SELECT room_id, coalesce(max(CASE WHEN membership != 'join' THEN to_pos END), min(from_pos)) FROM memberships "
+        "WHERE user_id = ? AND from_pos <= ? GROUP BY room_id",
+        (user_id, pos),
+    )
+    return dict(rows.fetchall())
 
 
 def forgotten_rooms(execute: Execute, user_id: str) -> set[str]:
