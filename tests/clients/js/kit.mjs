@@ -10,6 +10,9 @@ import { logger } from "matrix-js-sdk/lib/logger.js";
 const SECONDS = 20;
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const clients = [];
+const ignore = () => {};
+const sdkLog = { trace: ignore, debug: ignore, info: ignore, warn: ignore, error: ignore, getChild: () => sdkLog };
+for (const level of ["debug", "info", "warn"]) console[level] = ignore; // the Rust crypto tells of every message
 
 /** Tell what comes next. */
 export function step(text) {
@@ -60,9 +63,10 @@ export async function refused(errcode, call) {
 
 /**
  * Log a demo person in, on a new device, and sync from now on.
- * Options: `crypto` (with the Rust crypto, keys in memory), and whatever startClient takes.
+ * Options: `crypto` (with the Rust crypto, keys in memory), `cryptoCallbacks` as createClient takes them, `slidingSync`
+ * (makes the SlidingSync for the client that it is given), and whatever startClient takes.
  */
-export async function logIn(url, uniId, { crypto = false, ...start } = {}) {
+export async function logIn(url, uniId, { crypto = false, cryptoCallbacks, slidingSync, ...start } = {}) {
     const login = await sdk.createClient({ baseUrl: url }).loginRequest({
         type: "m.login.password",
         identifier: { type: "m.id.user", user: uniId },
@@ -76,10 +80,12 @@ export async function logIn(url, uniId, { crypto = false, ...start } = {}) {
         deviceId: login.device_id,
         accessToken: login.access_token,
         timelineSupport: true,
+        cryptoCallbacks,
+        logger: sdkLog,
     });
     clients.push(client);
     if (crypto) await client.initRustCrypto({ useIndexedDB: false });
-    await client.startClient({ lazyLoadMembers: true, ...start });
+    await client.startClient({ lazyLoadMembers: true, slidingSync: slidingSync?.(client), ...start });
     await until(`${uniId} has synced`, () => client.getSyncState() === sdk.SyncState.Syncing);
     return client;
 }

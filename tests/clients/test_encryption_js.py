@@ -1,0 +1,15 @@
+"""End-to-end encryption with matrix-js-sdk and its Rust crypto against the real daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.clients.driver import requires_node, run_script, service
+
+pytestmark = requires_node
+
+
+def test_encryption_of_two_people_with_matrix_js_sdk(tmp_path: Path) -> None:
+    with service(tmp_path) as daemon:
+        run_script("encryption.mjs", daemon)
+        assert "whole" in daemon.verify()
