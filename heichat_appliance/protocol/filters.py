@@ -81,6 +81,11 @@ class RoomEventFilter:
     def limit(self) -> int | None:
         return self.events.limit
 
+    @property
+    def asks_for_relations(self) -> bool:
+        """Whether only events are wanted that others relate to."""
+        return self.related_by_senders is not None or self.related_by_rel_types is not None
+
     def includes_room(self, room_id: str) -> bool:
         """Whether events of a room are included at all."""
         return room_id not in self.not_rooms and (self.rooms is None or room_id in self.rooms)

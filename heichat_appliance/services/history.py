@@ -66,13 +66,12 @@ class History:
 
     def _wanted(self, user_id: str, room_id: str, filter: RoomEventFilter) -> Wanted | None:
         """What the filter and the list of ignored people let through, None if everything."""
-        related = filter.related_by_rel_types is not None or filter.related_by_senders is not None
-        if filter.is_default and not related:
+        if filter.is_default and not filter.asks_for_relations:
             return self._reading.unless_ignored(user_id, None)
 
         def wanted(event: StoredEvent) -> bool:
             return matches(filter, event) and (
-                not related
+                not filter.asks_for_relations
                 or relations.has_child(
                     self._engine.read, event.event_id, filter.related_by_rel_types, filter.related_by_senders
                 )

@@ -16,7 +16,7 @@ from heichat_appliance.store import events
 from heichat_appliance.store.events import Execute, StoredEvent
 
 #: Events that one request looks through for some that it wants.
-MAX_LOOKED_THROUGH = 5_000
+MAX_LOOKED_THROUGH = 2_000
 STEP = 500
 
 Wanted = Callable[[StoredEvent], bool]

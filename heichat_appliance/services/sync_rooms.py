@@ -21,7 +21,7 @@ from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.room_parts import RoomParts, by_room, event_json, receipt_content, visible_receipts
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.services.unread import MAIN, ZERO, Unread
-from heichat_appliance.store import account_data, events, receipts, state
+from heichat_appliance.store import account_data, events, receipts, relations, state
 from heichat_appliance.store.account_data import AccountData
 from heichat_appliance.store.events import StoredEvent
 from heichat_appliance.store.receipts import Receipt
@@ -120,15 +120,23 @@ class RoomSections:
         """
         wanted = query.filter.room.timeline
         limit = min(wanted.limit or DEFAULT_LIMIT, MAX_LIMIT)
-        reach = limit if wanted.is_default else limit * FILTER_REACH
+        unfiltered = wanted.is_default and not wanted.asks_for_relations
+        reach = limit if unfiltered else limit * FILTER_REACH
         if gap is not None:
             found, limited = gap.events(room_id, reach)
         else:
             found, limited = self._parts.visible_tail(query.viewer.user_id, room_id, upto, reach)
-        if not wanted.is_default:
-            kept = [event for event in found if _matches(wanted, event)]
+        if not unfiltered:
+            kept = [event for event in found if _matches(wanted, event) and self._is_related_to(wanted, event)]
             found, limited = kept[-limit:], limited or len(kept) > limit
         return found, limited
+
+    def _is_related_to(self, wanted: RoomEventFilter, event: StoredEvent) -> bool:
+        """Whether events relate to this one as the filter wants it."""
+        if not wanted.asks_for_relations:
+            return True
+        kinds, senders = wanted.related_by_rel_types, wanted.related_by_senders
+        return relations.has_child(self._engine.read, event.event_id, kinds, senders)
 
     def _timeline(self, query: Query, room_id: str, gap: Gap | None, found: list[StoredEvent], limited: bool,
                   upto: int) -> list[bytes]:  # fmt: skip
@@ -161,7 +169,8 @@ class RoomSections:
                upto: int) -> bytes:  # fmt: skip
         wanted = query.filter.room.state
         lazy = wanted.lazy_load_members
-        filtered = not query.filter.room.timeline.is_default
+        timeline = query.filter.room.timeline
+        filtered = timeline.asks_for_relations or not timeline.is_default
         at = upto if query.use_state_after or filtered or not found else found[0].pos - 1
         needed: set[str] = set()
         if lazy:

@@ -407,6 +407,17 @@ async def test_a_filtered_sync_still_bundles(server):
     assert events[-2]["unsigned"]["m.relations"]["m.thread"]["count"] == 1
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_sync_of_events_that_others_relate_to(server):
+    bob = await server.login("bob")
+    room = await make_room(server, "alice", bob="join")
+    root = await say(server, room, "alice", "root")
+    await say(server, room, "alice", "reply", **to("m.thread", root))
+    for wanted in ({"related_by_rel_types": ["m.thread"]}, {"related_by_senders": [user("alice")]}):
+        synced = await bob.sync(since=None, filter=json.dumps({"room": {"timeline": wanted}}))
+        assert ids(synced["rooms"]["join"][room]["timeline"]["events"]) == [root]
+
+
 async def alice_topic(server, room):
     alice = await server.login("alice")
     await alice.set_state(room, "m.room.topic", {"topic": "x"})
