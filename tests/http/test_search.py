@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import pytest_twisted
 
@@ -382,3 +384,41 @@ async def test_bad_tokens(server, token):
 async def test_a_search_without_a_category_finds_nothing(server):
     alice = await server.login("alice")
     assert (await alice.post("/search", {"search_categories": {}})).json == {"search_categories": {}}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest_twisted.ensureDeferred
+async def test_the_index_stays_whole_whatever_happens(server, seed):
+    alice = await server.login("alice")
+    room = await make_room(server, "alice")
+    dice = Random(seed)
+    odd = ("", "a\0b", "\n", "ä" * 3000, "👍🏽", "\u202e", "needle", "Needle needle", "x" * 20_000)
+    sent, edits = [], []
+    for number in range(60):
+        what = dice.choice(("say", "say", "edit", "redact", "search"))
+        if what == "say":
+            sent.append(await say(server, room, "alice", dice.choice(odd)))
+        elif what == "edit" and sent:
+            edits.append(await say(server, room, "alice", "*", **edit(dice.choice(sent), dice.choice(odd))))
+        elif what == "redact" and sent + edits:
+            target = dice.choice(sent + edits)
+            await alice.put(f"/rooms/{q(room)}/redact/{q(target)}/{number}")
+        else:
+            await ask(alice, "needle")
+    shown = {one["event_id"]: one for one in await everything(alice, room)}
+    expected = {event_id for event_id in sent if "needle" in text_of(shown[event_id]).lower()}
+    results = (await ask(alice, "needle", filter={"limit": 50}))["results"]
+    assert {one["result"]["event_id"] for one in results} == expected
+    check = "INSERT INTO search_words (search_words, rank) VALUES ('integrity-check', 1)"
+    await server.daemon.engine.write(lambda tx: tx.execute(check) and None)
+
+
+async def everything(actor, room):
+    return (await messages(actor, room, limit=500))["chunk"]
+
+
+def text_of(event):
+    """What a client shows of a message: its latest edit."""
+    latest = event["unsigned"].get("m.relations", {}).get("m.replace")
+    content = latest["content"]["m.new_content"] if latest else event["content"]
+    return content.get("body", "")
