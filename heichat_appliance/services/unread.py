@@ -57,6 +57,11 @@ class _Counter:
     def is_read(self, pos: int, thread: str) -> bool:
         return pos <= max(self.marks.get("", 0), self.marks.get(thread, 0))
 
+    def sent(self, thread: str, pos: int) -> None:
+        """The person sent a message in a thread, and so has read it (spec "Marking notifications as read")."""
+        self.marks[thread] = pos
+        self.by_thread.pop(thread, None)
+
     def add(self, thread: str, actions: Actions) -> None:
         old = self.by_thread.get(thread, ZERO)
         self.by_thread[thread] = Count(old.notify + actions.notify, old.highlight + actions.highlight)
@@ -192,6 +197,8 @@ class Unread:
     def _count_stored(self, counter: _Counter, user_id: str, room_id: str) -> None:
         """For the default rules everything was judged when it was sent (services.notifying)."""
         read, after = self._engine.read, counter.marks.get("", 0)
+        for thread, pos in store.last_sent(read, user_id, room_id, after, counter.upto):
+            counter.marks[thread] = max(counter.marks.get(thread, 0), pos)
         for thread, notify, highlight in store.counts(read, user_id, room_id, after, counter.upto):
             mark = counter.marks.get(thread, 0)
             if mark > after:
@@ -211,8 +218,12 @@ class Unread:
 
     def _count(self, counter: _Counter, user_id: str, found: Iterable[StoredEvent]) -> None:
         for event in found:
-            if event.sender == user_id or event.redacted_by is not None or event.pos <= counter.marks.get("", 0):
+            if event.redacted_by is not None or event.pos <= counter.marks.get("", 0):
                 continue
             actions, thread = self.actions(user_id, event)
-            if (actions.notify or actions.highlight) and not counter.is_read(event.pos, thread):
+            if not (actions.notify or actions.highlight) or counter.is_read(event.pos, thread):
+                continue
+            if event.sender == user_id:
+                counter.sent(thread, event.pos)
+            else:
                 counter.add(thread, actions)

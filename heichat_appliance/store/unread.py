@@ -37,6 +37,17 @@ def counts(execute: Execute, user_id: str, room_id: str, after: int, upto: int) 
     return [(row[0], row[1], row[2]) for row in rows]
 
 
+def last_sent(execute: Execute, user_id: str, room_id: str, after: int, upto: int) -> list[tuple[str, int]]:
+    """(thread ID, position) of the last event that the person sent in each thread, of those at after < pos <= upto that
+    notify others."""
+    rows = execute(
+        "SELECT thread_id, max(pos) FROM notifying_events WHERE room_id = ?1 AND pos > ?2 AND pos <= ?3 AND sender = ?4 "
+        "GROUP BY thread_id",
+        (room_id, after, upto, user_id),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 def count_in_thread(
     execute: Execute, user_id: str, room_id: str, thread_id: str, after: int, upto: int
 ) -> tuple[int, int]:

@@ -413,3 +413,33 @@ async def test_stopping_answers_those_who_wait(tmp_path: Path) -> None:
     assert "rooms" not in await waiting
     await stopping
     await server.pool.closeCachedConnections()
+
+
+@pytest.mark.parametrize("rules", ["default", "own"])
+@pytest_twisted.ensureDeferred
+async def test_sending_a_message_marks_what_is_before_it_as_read(server: Appliance, rules: str) -> None:
+    alice, bob = await people(server, "alice", "bob")
+    if rules == "own":
+        await bob.put("/pushrules/global/content/x", {"pattern": "xyzzy", "actions": ["notify"]})
+    room_id = await room_of(alice, bob)
+    root = await alice.send(room_id, "one")
+    relation = {"rel_type": "m.thread", "event_id": root}
+    await alice.send(room_id, {"msgtype": "m.text", "body": "in thread", "m.relates_to": relation})
+
+    async def counts(**params: Any) -> tuple[int, int]:
+        wanted = {"room": {"timeline": {"unread_thread_notifications": True}}}
+        section = (await bob.sync(filter=wanted, **params))["rooms"]["join"][room_id]
+        thread = section.get("unread_thread_notifications", {}).get(root, {"notification_count": 0})
+        return section["unread_notifications"]["notification_count"], thread["notification_count"]
+
+    assert await counts() == (1, 1)
+    await bob.send(room_id, "answer")
+    assert await counts() == (0, 1)
+    await alice.send(room_id, "two")
+    assert await counts() == (1, 1)
+    server.daemon.unread._counters.clear()
+    assert await counts(since=None) == (1, 1)
+    await bob.send(room_id, {"msgtype": "m.text", "body": "in thread", "m.relates_to": relation})
+    assert await counts() == (1, 0)
+    server.daemon.unread._counters.clear()
+    assert await counts(since=None) == (1, 0)
