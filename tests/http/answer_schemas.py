@@ -97,15 +97,15 @@ STATE = {"events": [{**SYNC_EVENT, "state_key": str}, ...]}
 JOINED = {"timeline": TIMELINE, "state?": STATE, "ephemeral?": {"events": [BARE, ...]}, "account_data?": {"events": [BARE, ...]},
           "summary?": {"m.heroes?": [USER_ID], "m.joined_member_count?": int, "m.invited_member_count?": int},
           "unread_notifications?": COUNTS, "unread_thread_notifications?": {"*?": COUNTS}}
-SYNC = {"next_batch": TOKEN, "presence?": {"events": [{**BARE, "sender": USER_ID, "content": PRESENCE}, ...]},
-        "rooms": {"join?": {"*?": JOINED}, "invite?": {"*?": {"invite_state": {"events": [STRIPPED]}}},
-                  "knock?": {"*?": {"knock_state": {"events": [STRIPPED]}}},
-                  "leave?": {"*?": {"timeline": TIMELINE, "state?": STATE}}},
-        "account_data?": {"events": [BARE, ...]}, "to_device?": {"events": [TO_DEVICE, ...]},
-        "device_lists?": {"changed?": [USER_ID], "left?": [USER_ID, ...]}, "device_one_time_keys_count": {"signed_curve25519?": int},
-        "device_unused_fallback_key_types": [str, ...]}
+INVITED, KNOCKED = {"invite_state": {"events": [STRIPPED]}}, {"knock_state": {"events": [STRIPPED]}}
+LEFT = {"timeline": TIMELINE, "state?": STATE, "account_data?": {"events": [BARE, ...]}}
+SYNC_ROOMS = {"join?": {"*?": JOINED}, "invite?": {"*?": INVITED}, "knock?": {"*?": KNOCKED}, "leave?": {"*?": LEFT}}
+SYNC = {"next_batch": TOKEN, "rooms": SYNC_ROOMS, "account_data?": {"events": [BARE, ...]}, "to_device?": {"events": [TO_DEVICE, ...]},
+        "presence?": {"events": [{**BARE, "sender": USER_ID, "content": PRESENCE}, ...]},
+        "device_lists?": {"changed?": [USER_ID, ...], "left?": [USER_ID, ...]},
+        "device_one_time_keys_count": {"signed_curve25519?": int}, "device_unused_fallback_key_types": [str, ...]}
 FIRST_SYNC = {**SYNC, "account_data": {"events": [BARE]}, "to_device": {"events": [TO_DEVICE]},
-              "rooms": {**SYNC["rooms"], "invite": {"*": {"invite_state": {"events": [STRIPPED]}}}, "join": {"*": {**JOINED, "state": STATE, "unread_notifications": COUNTS}}}}
+              "rooms": {"join": {"*": {**JOINED, "state": STATE, "unread_notifications": COUNTS}}, "invite": {"*": INVITED}}}
 LATER_SYNC = {**SYNC, "device_lists": {"changed": [USER_ID], "left?": [USER_ID, ...]}}
 SLIDING = {"pos": TOKEN, "lists": {"all": {"count": int, "ops?": [{"op": {"SYNC"}, "range": [int], "room_ids": [ROOM_ID]}]}},
            "rooms": {"*": {"initial": {True}, "timeline?": [SYNC_EVENT], "required_state?": [SYNC_EVENT, ...], "invite_state?": [STRIPPED],
@@ -132,6 +132,7 @@ def refused(status: int, errcode: str, *operations: str, **more: Any) -> list[Ro
 
 
 PASSWORD = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "alice"}, "password": "alice-demo"}
+NEW_BACKUP = {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "abc"}}
 MEDIA = "/_matrix/media"
 DRY = "unstable/org.matrix.msc3814.v1/dehydrated_device"
 
@@ -210,8 +211,9 @@ READING = [
         "latest_event": EVENT, "count": int, "current_user_participated": bool}}}}], "next_batch?": TOKEN}),
     row("POST v3/search", {"search_categories": {"room_events": {
         "count": int, "highlights": [str], "next_batch?": TOKEN,
-        "results": [{"rank?": (int, float), "result": EVENT, "context": {"events_before": [EVENT, ...], "events_after": [EVENT, ...], "start?": TOKEN, "end?": TOKEN,
-                                                                         "profile_info": {"*": {"displayname?": str}}}}],
+        "results": [{"rank?": (int, float), "result": EVENT, "context": {
+            "events_before": [EVENT, ...], "events_after": [EVENT, ...], "start?": TOKEN, "end?": TOKEN,
+            "profile_info": {"*": {"displayname?": str}}}}],
         "groups": {"room_id": {"*": {"order": int, "results": [EVENT_ID], "next_batch?": TOKEN}}}}}},
         {"search_categories": {"room_events": {"search_term": "hello", "event_context": {"include_profile": True},
                                                "groupings": {"group_by": [{"key": "room_id"}]}}}}),
@@ -241,6 +243,7 @@ ROOMS = [
     row("POST v3/rooms/{roomId}/unban", NOTHING, {"user_id": "<bob>"}, roomId="<second>"),
     row("POST v3/knock/{roomIdOrAlias}", OF_ROOM, {"reason": "please"}, by="bob", roomIdOrAlias="<door>"),
     row("POST v3/rooms/{roomId}/upgrade", {"replacement_room": ROOM_ID}, {"new_version": "12"}, roomId="<second>"),
+    row("GET v3/sync", {**SYNC, "rooms": {**SYNC_ROOMS, "knock": {"*": KNOCKED}, "leave": {"*": LEFT}}}, by="bob", query={"since": "<until>"}),
     row("POST v3/rooms/{roomId}/report", NOTHING, {"reason": "spam"}, by="bob"),
     row("POST v3/rooms/{roomId}/report/{eventId}", NOTHING, {"reason": "spam"}, by="bob"),
     row("POST v3/users/{userId}/report", NOTHING, {"reason": "spam"}, by="bob"),
@@ -302,10 +305,10 @@ ENCRYPTION = [
     row(f"GET {DRY}", {"device_id": {"DRY"}, "device_data": {"algorithm": str}}),
     row(f"POST {DRY}/{{device_id}}/events", {"events": [TO_DEVICE, ...], "next_batch?": TOKEN}, {}, device_id="DRY"),
     row(f"DELETE {DRY}", {"device_id": {"DRY"}}),
-    row("POST v3/room_keys/version", {"version": str}, {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "abc"}}),
+    row("POST v3/room_keys/version", {"version": str}, NEW_BACKUP),
     row("GET v3/room_keys/version", BACKUP),
     row("GET v3/room_keys/version/{version}", BACKUP),
-    row("PUT v3/room_keys/version/{version}", NOTHING, {"algorithm": "m.megolm_backup.v1.curve25519-aes-sha2", "auth_data": {"public_key": "xyz"}}),
+    row("PUT v3/room_keys/version/{version}", NOTHING, NEW_BACKUP),
     *(row(f"{method} v3/room_keys/keys{path}", schema, body, query={"version": "1"})
       for path, schemas, body_of_put in (
           ("", {"rooms": {"*": {"sessions": {"*": BACKUP_KEY}}}}, {"rooms": {"<room>": {"sessions": {"s": "<backup_key>"}}}}),
