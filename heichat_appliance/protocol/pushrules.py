@@ -53,7 +53,8 @@ MAX_PATTERN = 1000
 
 _MASTER = ".m.rule.master"
 _MEMBER_COUNT = re.compile(r"(==|<=|>=|<|>)?[0-9]{1,15}")
-#: Actions of old versions of the spec, to be ignored ("Historical Actions").
+#: Actions of old versions of the spec: they do nothing ("Historical Actions"), but stay where a client has set them.
+#: matrix-js-sdk marks a muted room by "dont_notify", and takes the rule away only when it finds that again.
 _HISTORICAL = ("dont_notify", "coalesce")
 
 
@@ -266,17 +267,15 @@ def check_rule(kind: str, rule_id: str, body: Mapping[str, Any]) -> Rule:
 
 
 def check_actions(actions: object) -> list[Any]:
-    """A list of actions without the historical ones; RuleError if it is none."""
+    """A list of actions, as it is; RuleError if it is none."""
     if not isinstance(actions, list) or len(actions) > MAX_ACTIONS:
         raise RuleError(f"actions must be a list of at most {MAX_ACTIONS} actions")
-    kept = []
     for index, action in enumerate(actions):
-        if action in _HISTORICAL:
+        if action == "notify" or action in _HISTORICAL:
             continue
-        if action != "notify" and not (isinstance(action, dict) and isinstance(action.get("set_tweak"), str)):
+        if not (isinstance(action, dict) and isinstance(action.get("set_tweak"), str)):
             raise RuleError(f'actions.{index} must be "notify" or an object with set_tweak')
-        kept.append(action)
-    return kept
+    return actions
 
 
 def _checked_conditions(conditions: object) -> list[Rule]:

@@ -126,3 +126,16 @@ async def test_bad_rules(server, monkeypatch):
     monkeypatch.setattr("heichat_appliance.services.pushrules.MAX_CHANGES", 300)
     answer = await alice.put(f"{GLOBAL}/content/x", {"pattern": "y" * 300, "actions": []})
     assert (answer.status, answer.errcode) == (413, "M_TOO_LARGE")
+
+
+@pytest_twisted.ensureDeferred
+async def test_historical_actions_stay_and_do_nothing(server):
+    alice, bob = await server.login("alice"), await server.login("bob")
+    room_id = await alice.create_room(invite=[bob.user_id])
+    await bob.join(room_id)
+    path = f"{GLOBAL}/room/{q(room_id)}"
+    assert (await bob.put(path, {"actions": ["dont_notify"]})).status == 200
+    assert (await bob.get(path)).json["actions"] == ["dont_notify"]
+    await alice.send(room_id, {"msgtype": "m.text", "body": "quiet"})
+    count = (await bob.sync())["rooms"]["join"][room_id]["unread_notifications"]
+    assert count["notification_count"] == 0

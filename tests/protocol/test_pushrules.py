@@ -111,7 +111,7 @@ def test_enabled_and_actions_of_default_rules() -> None:
     changes = pushrules.set_actions(changes, "underride", ".m.rule.message", ["dont_notify"])
     rules = pushrules.ruleset(USER, changes)
     assert pushrules.find_rule(rules, "override", ".m.rule.master")["enabled"] is True
-    assert pushrules.find_rule(rules, "underride", ".m.rule.message")["actions"] == []
+    assert pushrules.find_rule(rules, "underride", ".m.rule.message")["actions"] == ["dont_notify"]
     assert pushrules.ruleset(USER, {}) != rules
 
 
@@ -201,10 +201,10 @@ def test_bad_rules_are_refused_with_the_field(kind: str, rule_id: str, body: dic
     assert str(caught.value).startswith(text)
 
 
-def test_historical_actions_are_dropped_and_unknown_conditions_kept() -> None:
+def test_historical_actions_and_unknown_conditions_are_kept() -> None:
     body = {"actions": ["coalesce", "notify", "dont_notify"], "conditions": [{"kind": "org.example", "x": 1}]}
     rule = pushrules.check_rule("override", "a", body)
-    assert rule["actions"] == ["notify"]
+    assert rule["actions"] == ["coalesce", "notify", "dont_notify"]
     assert rule["conditions"] == [{"kind": "org.example", "x": 1}]
 
 
