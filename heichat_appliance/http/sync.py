@@ -42,8 +42,7 @@ class SyncHandler:
             filter=wanted,
             filter_key=key,
             full_state=request.query_bool("full_state"),
-            use_state_after=request.query_bool("use_state_after")
-            or request.query_bool("org.matrix.msc4222.use_state_after"),
+            state_section=_state_section(request),
         )
         presence = request.query_choice("set_presence", None, "online", "offline", "unavailable")
         timeout = request.query_int("timeout", 0, 0, MAX_TIMEOUT) or 0
@@ -77,6 +76,13 @@ class SyncHandler:
                 self._stored.clear()
             self._stored[(user_id, filter_id)] = text
         return text
+
+
+def _state_section(request: Request) -> bytes:
+    """What the state is called in the answer: each name of the parameter has its own (MSC4222)."""
+    if request.query_bool("use_state_after"):
+        return b"state_after"
+    return b"org.matrix.msc4222.state_after" if request.query_bool("org.matrix.msc4222.use_state_after") else b"state"
 
 
 def _parse(text: str) -> Filter:

@@ -42,8 +42,14 @@ class Query:
     filter: Filter
     filter_key: str
     full_state: bool = False
-    use_state_after: bool = False
+    #: b"state", or the name under which the client wants the state after the timeline
+    state_section: bytes = b"state"
     ignored: frozenset[str] = frozenset()
+
+    @property
+    def use_state_after(self) -> bool:
+        """Whether the state after the timeline is asked for, not the state before it."""
+        return self.state_section != b"state"
 
 
 class SentMembers:
@@ -106,7 +112,7 @@ class RoomSections:
         changed = self._state(query, room_id, None if new else gap, found, limited, upto)
         return [
             b'{"timeline":', *timeline,
-            b',"state_after":{"events":[' if query.use_state_after else b',"state":{"events":[', changed, b"]}",
+            b',"', query.state_section, b'":{"events":[', changed, b"]}",
             b',"ephemeral":{"events":[', b",".join(ephemeral), b']},"account_data":{"events":[', b",".join(extra), b"]}",
             self._summary(query, room_id, None if new else gap, found, limited, upto),
             self._counts(query, room_id, found if not limited and not new else None, upto, own_receipt),
@@ -299,8 +305,7 @@ class RoomSections:
         changed = b""
         if was_member:
             changed = self._state(query, room_id, gap, kept, limited, left_at)
-        name = b"state_after" if query.use_state_after else b"state"
-        return [b'{"timeline":', *timeline, b',"', name, b'":{"events":[', changed, b"]}}"]
+        return [b'{"timeline":', *timeline, b',"', query.state_section, b'":{"events":[', changed, b"]}}"]
 
     def stripped(self, room_id: str, member: StoredEvent, kind: str) -> bytes:
         """The section of an invitation (`kind` invite_state) or a knock (knock_state)."""
