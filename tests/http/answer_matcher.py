@@ -1,10 +1,10 @@
 """Small schemas for JSON, and what an answer has against one.
 
-A schema is a type (`int` is no boolean), a set of allowed values, a pattern for the whole string, a tuple of alternatives,
-`[schema]` for a list, or a dictionary: `"key"` must be there, `"key?"` may be, and `"*"` stands for every other key. Lists
-and `"*"` must hold something, else the answer would prove nothing; `[schema, ...]` and `"*?"` may be empty; `{}` is an empty
-object. Keys that the schema does not name are allowed, but not with the value null: what is absent is left out. `ABSENT` is
-the schema of a key that must not be there.
+A schema is a type (`int` is no boolean), a set of allowed values, a pattern for the whole string, a tuple of
+alternatives, `[schema]` for a list, or a dictionary: `"key"` must be there, `"key?"` may be, and `"*"` stands for every
+other key. Lists and `"*"` must hold something, else the answer would prove nothing; `[schema, ...]` and `"*?"` may be
+empty; `{}` is an empty object. Keys that the schema does not name are allowed, but not with the value null: what is
+absent is left out. `ABSENT` is the schema of a key that must not be there.
 """
 
 from __future__ import annotations

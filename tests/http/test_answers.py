@@ -145,7 +145,8 @@ async def make_rest(world: World, alice: Actor) -> None:
     world.known.update(
         png=picture, mediaId=alice.ok(upload)["content_uri"].rsplit("/", 1)[-1], announced=announced.rsplit("/", 1)[-1],
         filterId=alice.ok(await alice.post(f"/user/{me}/filter", wanted))["filter_id"], openid=openid["access_token"],
-        userId=alice.user_id, deviceId="PHONE", serverName="chat.test", fileName="picture.png", eventType="m.room.message",
+        userId=alice.user_id, deviceId="PHONE", serverName="chat.test", fileName="picture.png",
+        eventType="m.room.message",
         stateKey="", txnId="t", type="org.test", tag="u.work", kind="content", ruleId="mine", relType="m.thread",
         receiptType="m.read", keyName="avatar_url", version="1", sessionId="s",
     )  # fmt: skip
