@@ -3,11 +3,13 @@
 import assert from "node:assert/strict";
 import { goThroughTerms, journey, say, step, until } from "./kit.mjs";
 import {
+    compareEmojis,
     devicesOf,
     encryptedRoom,
     logInEncrypted,
     reading,
     reads,
+    ready,
     Recovery,
     setUp,
     trusts,
@@ -76,6 +78,72 @@ async function leaveDevice(alice, bob, phone, roomId) {
     await reads(bob, roomId, await say(alice, roomId, "Ohne Telefon"), "Ohne Telefon");
 }
 
+async function verifyOwnDevice(url, alice, bob, roomId, said) {
+    step("a tablet of alice compares emojis with her laptop, and gets the secrets from it");
+    const tablet = await logInEncrypted(url, "alice");
+    await ready(tablet, roomId, 2);
+    await until("bob and the laptop know the tablet", async () => {
+        const lists = await Promise.all([alice, bob].map((client) => devicesOf(client, alice.getUserId())));
+        return lists.every((list) => list.includes(tablet.getDeviceId()));
+    });
+    const text = "Für beide Geräte";
+    const id = await say(bob, roomId, text);
+    for (const client of [alice, tablet]) await reads(client, roomId, id, text);
+    const request = await tablet.getCrypto().requestOwnUserVerification();
+    await compareEmojis(request, () =>
+        alice.getCrypto().getVerificationRequestsToDeviceInProgress(alice.getUserId())[0],
+    );
+    await until("the laptop trusts the tablet", () => trusts(alice, alice.getUserId(), tablet.getDeviceId()));
+    await until("the tablet trusts the laptop", () => trusts(tablet, alice.getUserId(), alice.getDeviceId()));
+    await until("the tablet got the secrets", () => tablet.getCrypto().isCrossSigningReady());
+    await until("the tablet got the backup key", () => tablet.getCrypto().getSessionBackupPrivateKey());
+    await tablet.scrollback(tablet.getRoom(roomId), 50);
+    for (const [one, words] of said) await reads(tablet, roomId, one, words); // fetches each session from the backup
+    return tablet;
+}
+
+async function verifyEachOther(alice, bob, tablet, roomId) {
+    step("alice and bob compare emojis in their room");
+    const [aliceId, bobId] = [alice.getUserId(), bob.getUserId()];
+    assert.equal(await trusts(alice, bobId, bob.getDeviceId()), false);
+    const request = await alice.getCrypto().requestVerificationDM(bobId, roomId);
+    await compareEmojis(request, () => bob.getCrypto().findVerificationRequestDMInProgress(roomId, aliceId));
+    for (const client of [alice, tablet]) {
+        await until("alice trusts bob's device", () => trusts(client, bobId, bob.getDeviceId()));
+    }
+    for (const client of [alice, tablet]) {
+        await until("bob trusts alice's devices", () => trusts(bob, aliceId, client.getDeviceId()));
+    }
+}
+
+async function resetIdentity(alice, bob) {
+    step("bob resets his identity, for which he must give his password, and alice is warned");
+    const bobId = bob.getUserId();
+    const before = await bob.getCrypto().getCrossSigningKeyId();
+    let asked = 0;
+    await bob.getCrypto().bootstrapCrossSigning({
+        setupNewCrossSigning: true,
+        authUploadDeviceSigningKeys: async (upload) => {
+            asked++;
+            const refusal = await upload(null).then(() => assert.fail("no password was asked for"), (error) => error);
+            assert.equal(refusal.httpStatus, 401);
+            assert.ok(refusal.data.flows.some(({ stages }) => stages.includes("m.login.password")));
+            await upload({
+                type: "m.login.password",
+                session: refusal.data.session,
+                identifier: { type: "m.id.user", user: bobId },
+                password: "bob-demo",
+            });
+        },
+    });
+    assert.equal(asked, 1);
+    assert.notEqual(await bob.getCrypto().getCrossSigningKeyId(), before);
+    await until("alice is warned of bob's new identity", async () => {
+        const status = await alice.getCrypto().getUserVerificationStatus(bobId);
+        return !status.isVerified() && status.wasCrossSigningVerified() && status.needsUserApproval;
+    });
+}
+
 await journey(async (url) => {
     const [aliceKey, bobKey] = [new Recovery(), new Recovery()];
     const alice = await logInEncrypted(url, "alice", aliceKey);
@@ -87,5 +155,8 @@ await journey(async (url) => {
     const said = await chat(alice, bob, roomId);
     const phone = await restoreWithRecoveryKey(url, alice, bob, roomId, aliceKey, said);
     await leaveDevice(alice, bob, phone, roomId);
-    for (const client of [alice, bob]) await client.logout(true);
+    const tablet = await verifyOwnDevice(url, alice, bob, roomId, said);
+    await verifyEachOther(alice, bob, tablet, roomId);
+    await resetIdentity(alice, bob);
+    for (const client of [alice, bob, tablet]) await client.logout(true);
 });
