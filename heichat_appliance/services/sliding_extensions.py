@@ -11,7 +11,7 @@ from heichat_appliance.db.engine import Engine
 from heichat_appliance.notify import Notifier
 from heichat_appliance.services import device_lists
 from heichat_appliance.services.ephemeral import Typing
-from heichat_appliance.services.gap import Gap, last_events
+from heichat_appliance.services.gap import Gap
 from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.room_parts import by_room, event_json, receipt_content, visible_receipts
 from heichat_appliance.services.sliding_lists import Ask, Windows
@@ -196,11 +196,10 @@ class SlidingExtensions:
         elif memory.receipts != NEVER:
             changed += receipts.changed(read, room_id, memory.receipts, ask.upto)
         whole = answer.whole.get(room_id)
-        if whole is None and memory.receipts == NEVER:  # the room was told in an earlier answer
-            found, _ = last_events(self._engine, room_id, 0, ask.upto, max(memory.limit, 1))
-            whole = [event.event_id for event in found]
         if whole is not None:
             changed += receipts.of_events(read, room_id, me, whole, ask.upto)
+        elif memory.receipts == NEVER:  # the timeline came in earlier answers
+            changed += receipts.in_room(read, room_id, ask.upto)
         if memory.receipts != LIVE:
             answer.remember(room_id, memory._replace(receipts=LIVE))
         return receipt_content(visible_receipts(changed, me, ask.ignored)) if changed else {}

@@ -10,7 +10,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from tests.appliance import Appliance, q
+from heichat_appliance.services.sliding_sync import FEW
+from tests.appliance import Appliance, ManualClock, q
 from tests.http.sliding_kit import NAMES, Sliding, a_list, a_subscription, bodies, members_of, state_of, window
 from tests.http.test_sync import people, room_of
 
@@ -457,6 +458,80 @@ async def test_a_connection_resumes_after_a_restart(tmp_path: Path) -> None:
         await alice.send(one, "after the restart")
         room = (await sliding(lists={"all": a_list(0, 1, limit=1)}))["rooms"][one]
         assert bodies(room) == ["after the restart"] and "required_state" not in room
+    finally:
+        await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_was_overtaken_says_nothing(server: Appliance) -> None:
+    alice, bob = await people(server, "alice", "bob")
+    room_id = await room_of(alice, bob)
+    sliding, overtaken = Sliding(bob), Sliding(bob)
+    await sliding(lists={"all": a_list()})
+    pos = overtaken.pos = sliding.pos
+    waiting = Deferred.fromCoroutine(overtaken(timeout=20_000, lists={"all": a_list()}))
+    while not server.daemon.notifier.waiting:
+        await server.http.get("/_matrix/client/versions")
+    await sliding(lists={"all": a_list()})
+    await alice.send(room_id, "hello")
+    assert await waiting == {"pos": pos, "rooms": {}, "extensions": {}}
+    assert bodies((await sliding(lists={"all": a_list()}))["rooms"][room_id]) == ["hello"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_rooms_and_a_wide_gap(server: Appliance) -> None:
+    alice, bob = await people(server, "alice", "bob")
+    rooms = [await room_of(alice, bob, name=f"r{number}") for number in range(FEW + 2)]
+    sliding = Sliding(bob)
+    lists = {"all": a_list(0, 99, limit=1, state=[["m.room.name", ""]])}
+    first = await sliding(lists=lists)
+    assert first["rooms"].keys() == set(rooms)
+    assert {room["name"] for room in first["rooms"].values()} == {f"r{number}" for number in range(FEW + 2)}
+    one_by_one = Sliding(bob, "one by one")
+    await one_by_one(lists={"all": a_list(0, 0, limit=1)})
+    await alice.send(rooms[0], "first")
+    await server.daemon.engine.write(lambda tx: [tx.next_position() for _ in range(2_000)])
+    await alice.send(rooms[1], "second")
+    told = (await sliding(lists=lists, timeout=20_000))["rooms"]
+    assert {room_id: bodies(room) for room_id, room in told.items()} == {rooms[0]: ["first"], rooms[1]: ["second"]}
+    assert (await sliding(lists=lists))["rooms"] == {}
+    await one_by_one(lists={"all": a_list(0, 0, limit=1)})
+    away = (await one_by_one(lists={"all": a_list(0, 99, limit=1)}))["rooms"]
+    assert "initial" not in away.get(rooms[-1], {}) and away[rooms[0]]["initial"] is True
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_answers_those_who_wait(tmp_path: Path) -> None:
+    server = await Appliance.start(tmp_path)
+    (alice,) = await people(server, "alice")
+    await alice.create_room()
+    sliding = Sliding(alice)
+    await sliding(lists={"all": a_list()})
+    waiting = Deferred.fromCoroutine(sliding(timeout=60_000, lists={"all": a_list()}))
+    while not server.daemon.notifier.waiting:
+        await server.http.get("/_matrix/client/versions")
+    stopping = Deferred.fromCoroutine(server.daemon.stop())
+    answer = await waiting
+    assert answer["rooms"] == {} and answer["lists"]["all"]["count"] == 1
+    await stopping
+    await server.pool.closeCachedConnections()
+
+
+@pytest_twisted.ensureDeferred
+async def test_unused_connections_expire(tmp_path: Path) -> None:
+    clock = ManualClock()
+    server = await Appliance.start(tmp_path, clock=clock)
+    try:
+        (alice,) = await people(server, "alice")
+        old, used = Sliding(alice, "old"), Sliding(alice, "used")
+        await old()
+        await used()
+        clock.advance(4 * 24 * 3600)
+        await used()
+        clock.advance(4 * 24 * 3600)
+        await Sliding(alice, "new")()
+        read = server.daemon.engine.read
+        assert {row[0] for row in read("SELECT conn_id FROM sliding_connections")} == {"used", "new"}
     finally:
         await server.stop()
 
