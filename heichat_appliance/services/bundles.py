@@ -58,8 +58,8 @@ class Bundles:
         for event in found:
             if event.event_id in parents and event.state_key is None:
                 if event.room_id not in reaches:
-                    position = self._engine.position
-                    reaches[event.room_id] = visibility.reach(self._engine.read, user_id, event.room_id, position)
+                    read, position = self._engine.read, self._engine.position
+                    reaches[event.room_id] = visibility.reach_of_sync(read, user_id, event.room_id, position)
                 bundle = self._bundle(event, reaches[event.room_id], ignored)
                 if bundle:
                     result[event.event_id] = orjson.dumps(bundle)

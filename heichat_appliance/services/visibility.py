@@ -48,17 +48,28 @@ class Reach:
 def reach(execute: Execute, user_id: str, room_id: str, position: int) -> Reach:
     """How much of a room a person may read at `position`: members, those who left it (up to then) and, if it is world
     readable, everybody; 403 M_FORBIDDEN for others (strangers, invited people, who forgot it) and for unknown rooms."""
+    found, is_world_readable = _reach(execute, user_id, room_id, position)
+    if is_world_readable or found.membership_at(position) == "join":
+        return found
+    if not found.upto or room_id in state.forgotten_rooms(execute, user_id):
+        raise forbidden("you are not a member of this room / Sie sind kein Mitglied dieses Raums")
+    return found
+
+
+def reach_of_sync(execute: Execute, user_id: str, room_id: str, position: int) -> Reach:
+    """The same for whoever has the room in their sync: invited people too may see events, but ask for nothing."""
+    return _reach(execute, user_id, room_id, position)[0]
+
+
+def _reach(execute: Execute, user_id: str, room_id: str, position: int) -> tuple[Reach, bool]:
+    """The reach (`upto` 0: no state), and whether everybody may read the room."""
     memberships = [m for m in state.membership_intervals(execute, user_id, room_id) if m.from_pos <= position]
     visibility = _visibility_intervals(execute, room_id)
-    upto = _state_upto(memberships, position)
-    if not memberships or memberships[-1].membership != "join":
-        if visibility and visibility[-1][2] == "world_readable":
-            upto = position
-        elif upto is None or room_id in state.forgotten_rooms(execute, user_id):
-            raise forbidden("you are not a member of this room / Sie sind kein Mitglied dieses Raums")
-    assert upto is not None
+    is_world_readable = bool(visibility) and visibility[-1][2] == "world_readable"
+    joined = [min(interval.to_pos, position) for interval in memberships if interval.membership == "join"]
+    upto = position if is_world_readable else max(joined, default=0)
     spans = [(m.from_pos, m.to_pos, m.membership) for m in memberships]
-    return Reach(user_id, room_id, upto, visible_ranges(visibility, spans), memberships)
+    return Reach(user_id, room_id, upto, visible_ranges(visibility, spans), memberships), is_world_readable
 
 
 def ranges(execute: Execute, user_id: str, room_id: str) -> list[Range]:
@@ -72,9 +83,3 @@ def _visibility_intervals(execute: Execute, room_id: str) -> list[tuple[int, int
         (start, end, str(orjson.loads(event.pdu)["content"].get("history_visibility", "shared")))
         for start, end, event in state.intervals(execute, room_id, "m.room.history_visibility", "")
     ]
-
-
-def _state_upto(memberships: Sequence[Membership], position: int) -> int | None:
-    """`position` for who is joined, that of the leaving for who left, None for who never was."""
-    joined = [min(interval.to_pos, position) for interval in memberships if interval.membership == "join"]
-    return joined[-1] if joined else None

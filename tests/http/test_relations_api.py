@@ -256,6 +256,26 @@ async def test_who_asks_for_relations_and_threads(server):
     refused(await there["bob"].get(f"{there.v1}/relations/$nothing"), 404, "M_NOT_FOUND")
 
 
+@pytest_twisted.ensureDeferred
+async def test_who_was_only_invited_syncs_with_what_they_could_see(server):
+    charlotte = await server.login("charlotte")
+    room = await make_room(server, "alice", "invited")
+    await set_member(server, room, "charlotte", "invite", "alice")
+    await charlotte.sync()
+    root = await say(server, room, "alice", "root")
+    await say(server, room, "alice", "reply", **to("m.thread", root))
+    await set_member(server, room, "charlotte", "leave", "charlotte")
+    await say(server, room, "alice", "later reply", **to("m.thread", root))
+    for since in (charlotte.since, None):
+        synced = await charlotte.sync(since=since, filter=json.dumps({"room": {"include_leave": True}}))
+        left = synced["rooms"]["leave"][room]["timeline"]["events"]
+        assert "later reply" not in bodies(left)
+        for one in left:
+            if one["event_id"] == root:
+                assert one["unsigned"]["m.relations"]["m.thread"]["count"] == 1
+    assert root in ids(left), "what the invited person could see is there"
+
+
 # -- the relations endpoints -------------------------------------------------------------------------------------
 
 
