@@ -1,8 +1,9 @@
 """Runs a journey: a program with a real client in it, which talks to a daemon and checks what it sees.
 
-The program gets the daemon's address as its argument and prints what it does. Two lines have a meaning: `@restart` asks for
-the daemon to be stopped in order and started again (the program gets a line on its standard input when it runs), and
-`@done` says that everything has been gone through. It ends with a status other than 0 when something is not as it should be.
+The program gets the daemon's address as its argument and prints what it does. Three lines have a meaning: `@restart` asks for
+the daemon to be stopped in order and started again, `@kill` for the same with `kill -9` (the program gets a line on its
+standard input when it runs again), and `@done` says that everything has been gone through. It ends with a status other than
+0 when something is not as it should be.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def run_journey(command: Sequence[str], daemon: Daemon, seconds: float = 120) ->
     try:
         for line in process.stdout:
             lines.append(line.rstrip())
-            if lines[-1] == "@restart":
-                daemon.restart()
+            if lines[-1] in ("@restart", "@kill"):
+                _restart(daemon, lines[-1])
                 process.stdin.write("restarted\n")
                 process.stdin.flush()
         status = process.wait()
@@ -67,3 +68,11 @@ def run_journey(command: Sequence[str], daemon: Daemon, seconds: float = 120) ->
     told = "\n".join(lines[-100:])
     assert status == 0, f"the journey ended with {status}:\n{told}\n\nthe daemon:\n{daemon.output()[-5000:]}"
     assert "@done" in lines, f"the journey did not come to its end:\n{told}"
+
+
+def _restart(daemon: Daemon, how: str) -> None:
+    if how == "@kill":
+        daemon.kill()
+        daemon.start()
+    else:
+        daemon.restart()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.clients.driver import requires_node, run_script, service
+from tests.daemon import Daemon
 
 pytestmark = requires_node
 
@@ -12,4 +13,10 @@ pytestmark = requires_node
 def test_encryption_of_two_people_with_matrix_js_sdk(tmp_path: Path) -> None:
     with service(tmp_path) as daemon:
         run_script("encryption.mjs", daemon)
+        assert "whole" in daemon.verify()
+
+
+def test_every_device_reads_every_message_though_the_server_is_killed_again_and_again(tmp_path: Path) -> None:
+    with Daemon(tmp_path) as daemon:
+        run_script("encryption_kill.mjs", daemon, seconds=180)
         assert "whole" in daemon.verify()

@@ -60,7 +60,7 @@ export async function devicesOf(client, userId) {
     return [...(known.get(userId)?.keys() ?? [])].sort();
 }
 
-/** Create an encrypted room with others in it, who join; the room ID. `rotation`: messages until a new session begins. */
+/** Create an encrypted room with others, who join; the room ID. `rotation`: messages until a new session begins. */
 export async function encryptedRoom(owner, others, name, rotation = 100) {
     const content = { algorithm: "m.megolm.v1.aes-sha2", rotation_period_msgs: rotation };
     const { room_id: roomId } = await owner.createRoom({
@@ -86,13 +86,17 @@ export async function ready(client, roomId, members) {
     });
 }
 
-/** The text of an event if the client has it and can read it, else what stands in the way. */
-export function reading(client, roomId, eventId) {
+/** The text of an event if the client has it and can read it, else what stands in the way: {text} or {problem}. */
+export async function reading(client, roomId, eventId) {
     const event = events(client, roomId).find((one) => one.getId() === eventId);
-    if (!event) return { problem: "not there" };
-    if (event.isBeingDecrypted() || event.shouldAttemptDecryption()) return { problem: "not decrypted yet" };
+    return event ? readingOf(client, event) : { problem: "not there" };
+}
+
+/** The same of an event that is there. */
+export async function readingOf(client, event) {
+    await client.decryptEventIfNeeded(event);
     if (event.isDecryptionFailure()) return { problem: event.decryptionFailureReason };
-    assert.ok(event.isEncrypted(), `${eventId} came in clear text`);
+    assert.ok(event.isEncrypted(), `${event.getId()} came in clear text`);
     return { text: event.getContent().body };
 }
 
@@ -100,8 +104,8 @@ export function reading(client, roomId, eventId) {
 export async function reads(client, roomId, eventId, text) {
     const who = `${client.getUserId()} ${client.getDeviceId()}`;
     let last;
-    const found = await until(`${who} reads "${text}"`, () => {
-        last = reading(client, roomId, eventId);
+    const found = await until(`${who} reads "${text}"`, async () => {
+        last = await reading(client, roomId, eventId);
         return last.problem ? null : last;
     }).catch((error) => assert.fail(`${error.message}: ${last.problem}`));
     assert.equal(found.text, text);

@@ -1,4 +1,4 @@
-// Two people with encryption: cross-signing, secure backup, history on new devices, verification, devices that come and go.
+// Two people with encryption: cross-signing, secure backup, history on new devices, verification, a device that goes.
 
 import assert from "node:assert/strict";
 import { goThroughTerms, journey, say, step, until } from "./kit.mjs";
@@ -32,7 +32,7 @@ async function backedUp(client) {
     const sessions = (await client.getCrypto().exportRoomKeys()).length;
     assert.ok(sessions > 0);
     await until(`${sessions} sessions are in the backup`, async () => {
-        const info = await client.http.authedRequest("GET", "/room_keys/version"); // the SDK gives its first answer again
+        const info = await client.http.authedRequest("GET", "/room_keys/version"); // the SDK repeats its first answer
         return info.count === sessions;
     });
     return sessions;
@@ -48,7 +48,9 @@ async function restoreWithRecoveryKey(url, alice, bob, roomId, recovery, said) {
     const crypto = phone.getCrypto();
     assert.equal(await trusts(phone, alice.getUserId(), alice.getDeviceId()), false);
     for (const [id] of said.slice(-3)) {
-        await until("the history can't be read yet", () => reading(phone, roomId, id).problem?.startsWith("HIST"));
+        await until("the history can't be read yet", async () =>
+            (await reading(phone, roomId, id)).problem?.startsWith("HISTORICAL_MESSAGE"),
+        );
     }
     await crypto.bootstrapCrossSigning({}); // takes the keys out of the secret storage
     await crypto.loadSessionBackupPrivateKeyFromSecretStorage();

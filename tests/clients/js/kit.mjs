@@ -19,9 +19,9 @@ export function step(text) {
     console.log(text);
 }
 
-/** Ask whoever runs this journey for a restart of the server, and wait for it. */
-export async function restartServer() {
-    console.log("@restart");
+/** Ask whoever runs this journey for a restart of the server (`how`: also "kill", for kill -9), and wait for it. */
+export async function restartServer(how = "restart") {
+    console.log(`@${how}`);
     assert.equal((await lines.next()).value, "restarted");
 }
 
