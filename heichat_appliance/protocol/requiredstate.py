@@ -26,7 +26,12 @@ class Required:
 
     def union(self, other: Required) -> Required:
         """What at least one of both asks for."""
-        return self if self == other else parse((*self.entries(), *other.entries()), "")
+        if self == other:
+            return self
+        entries = (*self.entries(), *other.entries())
+        if any(one.everything and not one.lazy for one in (self, other)):
+            entries = (*entries, (MEMBER, ANY))
+        return parse(entries, "")
 
     def entries(self) -> list[tuple[str, str]]:
         """The same as a list, always in the same order."""
