@@ -1,5 +1,5 @@
-// Two demo people with matrix-js-sdk: everything beside plain chat that a client can show. Threads, edits, reactions, polls,
-// search, media, spaces, push rules, upgrades and knocks.
+// Two demo people with matrix-js-sdk: everything beside plain chat that a client can show. Threads, edits, reactions,
+// polls, search, media, spaces, push rules, upgrades and knocks.
 
 import assert from "node:assert/strict";
 import { crc32, deflateSync } from "node:zlib";
@@ -74,7 +74,8 @@ async function threads(url, alice, bob) {
     }
     const thread = await until("bob has the thread", () => shown.getThread(root));
     await until("bob sees the last reply", () => thread.replyToEvent?.getId() === replies[1]);
-    assert.equal(thread.length, 2);
+    // Its length is not looked at: the SDK counts a reply twice that comes while it asks for the summary.
+    await until("bob has both replies", () => replies.every((id) => thread.findEventById(id)));
     assert.equal(shown.getLiveTimeline().getEvents().some((event) => replies.includes(event.getId())), false);
     await until("the thread is unread", () => shown.getThreadUnreadNotificationCount(root, "total") === 2);
     assert.equal(shown.getRoomUnreadNotificationCount("total"), 0, "the main timeline is not");
@@ -94,6 +95,9 @@ async function threads(url, alice, bob) {
     const [all, own] = fresh.threadsTimelineSets.map((set) => set.getLiveTimeline().getEvents().map((e) => e.getId()));
     assert.deepEqual(all, [root]);
     assert.deepEqual(own, [], "bob has not taken part");
+    const loaded = fresh.getThread(root);
+    await until("its events are loaded", () => loaded.initialEventsFetched);
+    assert.deepEqual(loaded.events.map((event) => event.getId()), [root, ...replies]);
     await tablet.logout(true);
 }
 
@@ -165,7 +169,8 @@ async function search(alice, bob) {
     step("search, with what stands around the result");
     const roomId = await room(alice, bob, { name: "Suche" });
     const ids = [];
-    for (const body of ["Vorher", "Die Eigenvektoren sind orthogonal", "Nachher"]) ids.push(await say(alice, roomId, body));
+    const bodies = ["Vorher", "Die Eigenvektoren sind orthogonal", "Nachher"];
+    for (const body of bodies) ids.push(await say(alice, roomId, body));
     const found = await until("the message is found", async () => {
         const answer = await bob.searchRoomEvents({ term: "eigenvektoren", filter: { rooms: [roomId] } });
         return answer.count ? answer : null;
@@ -175,13 +180,15 @@ async function search(alice, bob) {
     const { context } = found.results[0];
     assert.equal(context.getEvent().getId(), ids[1]);
     const around = context.getTimeline().map((event) => event.getContent().body);
-    assert.deepEqual(around, ["Vorher", "Die Eigenvektoren sind orthogonal", "Nachher"]);
+    assert.deepEqual(around, bodies);
     const { room_id: secret } = await alice.createRoom({ name: "Ohne bob" });
     const hidden = await say(alice, secret, "Eigenvektoren, die bob nichts angehen");
-    const hers = async () => (await alice.searchRoomEvents({ term: "Eigenvektoren" })).results;
-    await until("alice finds both", async () => (await hers()).some((one) => one.context.getEvent().getId() === hidden));
-    const his = await bob.searchRoomEvents({ term: "Eigenvektoren" });
-    assert.deepEqual(his.results.map((one) => one.context.getEvent().getId()), [ids[1]]);
+    const finds = async (client) => {
+        const { results } = await client.searchRoomEvents({ term: "Eigenvektoren" });
+        return results.map((one) => one.context.getEvent().getId());
+    };
+    await until("alice finds both", async () => (await finds(alice)).includes(hidden));
+    assert.deepEqual(await finds(bob), [ids[1]]);
 }
 
 async function media(alice, bob) {
@@ -214,11 +221,12 @@ async function spaces(alice, bob) {
     assert.ok(bob.getRoom(space).isSpaceRoom());
     const allow = [{ type: "m.room_membership", room_id: space }];
     const rules = { type: "m.room.join_rules", state_key: "", content: { join_rule: "restricted", allow } };
-    const { room_id: open } = await alice.createRoom({ name: "Kaffee", topic: "Für alle hier", initial_state: [rules] });
+    const { room_id: open } = await alice.createRoom({ name: "Kaffee", initial_state: [rules] });
     const { room_id: closed } = await alice.createRoom({ name: "Vorstand" });
     await alice.sendStateEvent(space, "m.space.child", { via, suggested: true, order: "a" }, open);
     await alice.sendStateEvent(space, "m.space.child", { via, order: "b" }, closed);
-    await until("bob sees both children", () => bob.getRoom(space).currentState.getStateEvents("m.space.child").length === 2);
+    const children = () => bob.getRoom(space).currentState.getStateEvents("m.space.child");
+    await until("bob sees both children", () => children().length === 2);
     const names = async (client) => {
         const hierarchy = new RoomHierarchy(client.getRoom(space), 1); // a page for each room
         while (hierarchy.canLoadMore) await hierarchy.load();
