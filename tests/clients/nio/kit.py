@@ -16,6 +16,7 @@ from nio import (
     EphemeralEvent,
     ErrorResponse,
     Event,
+    KeysQueryResponse,
     LoginResponse,
     MatrixRoom,
     Response,
@@ -46,13 +47,16 @@ def good(response: Response | ErrorResponse) -> Any:
 
 
 class Person:
-    """Somebody with nio on one device. `seen`: all events of timelines with their room, in the order of arrival."""
+    """Somebody with nio on one device. `seen`: all events of timelines with their room, in the order of arrival.
 
-    def __init__(self, url: str, uni_id: str) -> None:
-        config = AsyncClientConfig(encryption_enabled=False, max_limit_exceeded=0, request_timeout=30)
+    With `store`, a folder for keys, the device can encrypt.
+    """
+
+    def __init__(self, url: str, uni_id: str, store: str = "") -> None:
+        config = AsyncClientConfig(encryption_enabled=bool(store), max_limit_exceeded=0, request_timeout=30)
         self.url = url
         self.uni_id = uni_id
-        self.client = AsyncClient(url, uni_id, config=config)
+        self.client = AsyncClient(url, uni_id, store_path=store, config=config)
         self.seen: list[tuple[str, Event]] = []
         self.ephemeral: list[tuple[str, EphemeralEvent]] = []
         self.first: SyncResponse | None = None
@@ -62,6 +66,7 @@ class Person:
         self.client.add_event_callback(self._on_event, Event)
         self.client.add_ephemeral_callback(self._on_ephemeral, EphemeralEvent)
         self.client.add_response_callback(self._on_sync, SyncResponse)
+        self.client.add_response_callback(self._on_keys, KeysQueryResponse)
         self.client.add_response_callback(self._on_failure, SyncError)
 
     async def log_in(self) -> None:
@@ -82,7 +87,7 @@ class Person:
         await self.client.close()
 
     async def until(self, find: Callable[[], T], what: str) -> T:
-        """Look again after each sync until `find` finds something."""
+        """Look again after each sync, and when keys came, until `find` finds something."""
         step(f"  {self.uni_id} waits: {what}")
         end = asyncio.get_running_loop().time() + SECONDS
         while True:
@@ -116,7 +121,8 @@ class Person:
     async def say(self, room_id: str, text: str, **content: Any) -> str:
         """Send a text message; the event ID."""
         content = {"msgtype": "m.text", "body": text, **content}
-        return good(await self.client.room_send(room_id, "m.room.message", content)).event_id
+        sent = await self.client.room_send(room_id, "m.room.message", content, ignore_unverified_devices=True)
+        return good(sent).event_id
 
     async def _on_event(self, room: MatrixRoom, event: Event) -> None:
         self.seen.append((room.room_id, event))
@@ -126,6 +132,9 @@ class Person:
 
     async def _on_sync(self, response: SyncResponse) -> None:
         self.first = self.first or response
+        self._news.set()
+
+    async def _on_keys(self, response: KeysQueryResponse) -> None:
         self._news.set()
 
     async def _on_failure(self, response: SyncError) -> None:
