@@ -224,6 +224,30 @@ async def initial_sync(site: Site, sizes: Sizes) -> list[Figure]:
     return [Figure("initial_sync", watch.cpu_ms / count, *_percentiles(latencies))]
 
 
+#: What Element X asks of every room in its list, but for a few kinds that rooms do not have here.
+LIST_STATE = [
+    *([f"m.room.{kind}", ""] for kind in ("name", "encryption", "topic", "avatar", "canonical_alias", "power_levels")),
+    *([f"m.room.{kind}", ""] for kind in ("join_rules", "tombstone", "create", "history_visibility")),
+    *(["m.room.member", key] for key in ("$LAZY", "$ME")),
+    *([f"m.space.{kind}", "*"] for kind in ("parent", "child")),
+]
+
+
+async def sliding_sync(site: Site, sizes: Sizes) -> list[Figure]:
+    """First answer of sliding sync: 20 of the 50 rooms of 100 that a person is in, as Element X asks for them."""
+    rooms = {"ranges": [[0, 19]], "timeline_limit": 1, "required_state": LIST_STATE}
+    extensions = {name: {"enabled": True} for name in ("account_data", "receipts", "typing")}
+    body = {"conn_id": "room-list", "lists": {"all_rooms": rooms}, "extensions": extensions}
+    people = [site.person(name) for name in READERS[: sizes.initial_syncs]]
+    latencies = []
+    async with Stopwatch(site) as watch:
+        for person in people:
+            path = "/unstable/org.matrix.simplified_msc3575/sync?timeout=0"
+            latencies.append(await _timed(person.call("POST", path, body)))
+    _close(people)
+    return [Figure("sliding_sync", watch.cpu_ms / len(people), *_percentiles(latencies))]
+
+
 async def messages(site: Site, sizes: Sizes) -> list[Figure]:
     """Pages back through a room of ten, 100 events a page, and again from the end when the beginning is reached."""
     room, names = site.small_room(0)
@@ -276,6 +300,7 @@ OPERATIONS: list[Callable[[Site, Sizes], Awaitable[list[Figure]]]] = [
     delivery,
     lecture,
     initial_sync,
+    sliding_sync,
     messages,
     login,
     idle,

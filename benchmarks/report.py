@@ -36,6 +36,7 @@ ROWS = [
     Row("lecture", "delivery, 1,000 waiting in one room", ratio=20, later=100),
     Row("lecture_last", "the last of 1,000 has the message", unit="ms", limit="300 ms (now 1 s)"),
     Row("initial_sync", "initial sync, 50 rooms of 100, lazy members", later=50),
+    Row("sliding_sync", "sliding sync, first 20 of 50 rooms", limit="15 ms"),
     Row("messages", "/messages, 100 a page, per event", later=50),
     Row("login", "login by password", later=50, limit="3 ms"),
     Row("idle", "connected client, per minute"),
