@@ -6,7 +6,6 @@ Synapse is installed from PyPI on first use, under ~/.cache/heichat-bench (or HE
 
 import argparse
 import asyncio
-import os
 import shutil
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from statistics import median
 
 from . import bare_http, report
 from .operations import FULL, OPERATIONS, SLOW, Sizes, idle, quick
-from .servers import LOAD_CORE, Heichat, Server, Synapse
+from .servers import Heichat, Server, Synapse, alone
 from .world import EVERYBODY, LOGINS, Site, prepared
 
 NAMES = [operation.__name__ for operation in OPERATIONS]
@@ -23,7 +22,15 @@ NAMES = [operation.__name__ for operation in OPERATIONS]
 
 def main() -> None:
     options = _options()
-    os.sched_setaffinity(0, {LOAD_CORE % os.cpu_count()})
+    with alone():
+        text = _run(options)
+    print(text)
+    if options.write:
+        report.write(text)
+
+
+def _run(options: argparse.Namespace) -> str:
+    """The table and the machine's description."""
     ours = theirs = None
     if not options.skip_synapse:
         sizes = quick(SLOW) if options.quick else SLOW
@@ -32,10 +39,7 @@ def main() -> None:
         sizes = quick(FULL) if options.quick else FULL
         events = 30 if options.quick else 2000
         ours = asyncio.run(_measure(Heichat, events, sizes, options.only, 1 if options.quick else 5))
-    text = f"{report.table(ours, theirs, _bare(1 if options.quick else 5))}\n\n{report.machine()}."
-    print(text)
-    if options.write:
-        report.write(text)
+    return f"{report.table(ours, theirs, _bare(1 if options.quick else 5))}\n\n{report.machine()}."
 
 
 def _options() -> argparse.Namespace:

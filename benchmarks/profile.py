@@ -6,7 +6,6 @@ the daemon down but not its shares. It is installed from PyPI on first use, and 
 
 import argparse
 import asyncio
-import os
 import re
 import shutil
 import signal
@@ -17,7 +16,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from .operations import FULL, OPERATIONS, Figure, quick
-from .servers import CACHE, LOAD_CORE, Heichat
+from .servers import CACHE, Heichat, alone
 from .world import EVERYBODY, LOGINS, Site, prepared
 
 BY_NAME = {operation.__name__: operation for operation in OPERATIONS}
@@ -41,8 +40,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=25, help="how many functions to print")
     parser.add_argument("--events", type=int, default=30, help="events stored in each of the fifty rooms of 100")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {LOAD_CORE % os.cpu_count()})
-    asyncio.run(_profile(options.operations, options.top, options.events))
+    with alone():
+        asyncio.run(_profile(options.operations, options.top, options.events))
 
 
 async def _profile(names: list[str], top: int, events: int) -> None:

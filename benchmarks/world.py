@@ -64,8 +64,9 @@ async def in_parallel(width: int, jobs: Iterable[Awaitable]) -> None:
 
 async def prepared(kind: type[Server], reading_events: int) -> tuple[Path, World]:
     """The folder with the server's data and its world, made if this version has none; never run it, copy it."""
-    prefix = kind.fingerprint().split("-")[0]
-    kept = CACHE / f"{kind.fingerprint()}-{reading_events}"
+    fingerprint = kind.fingerprint()
+    prefix = fingerprint.split("-")[0]
+    kept = CACHE / f"{fingerprint}-{reading_events}"
     if not (kept / "world.json").exists():
         for old in CACHE.glob(f"{prefix}-*-{reading_events}"):
             shutil.rmtree(old)
