@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, Flag, auto
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from heichat_appliance.errors import forbidden, invalid_param, missing_param
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 #: The most bytes of an ordinary JSON body. An event may have 65,536 bytes; JSON escapes can make it six times as long.
 JSON_BODY = 512 * 1024
+MAX_QUERY_FIELDS = 200
 
 
 class Auth(Enum):
@@ -120,19 +121,22 @@ class Request:
 
     @cached_property
     def _query(self) -> list[tuple[str, str]]:
-        if not self.exchange.query:
-            return []
+        """The query's fields, as `urllib.parse.parse_qsl` reads them; most need no decoding, so it is not asked."""
+        parts = [part.partition("=") for part in self.exchange.query.split("&") if part]
+        if len(parts) > MAX_QUERY_FIELDS:
+            raise invalid_param("the query string has too many fields")
         try:
-            pairs = parse_qsl(
-                self.exchange.query, keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=200
-            )
-        except (ValueError, UnicodeError):
-            raise invalid_param("the query string is not valid UTF-8 or has too many fields")
-        return pairs
+            return [(_form_decode(key), _form_decode(value)) for key, _, value in parts]
+        except UnicodeError:
+            raise invalid_param("the query string is not valid UTF-8")
+
+    @cached_property
+    def _first(self) -> dict[str, str]:
+        return dict(reversed(self._query))
 
     def query(self, name: str, default: str | None = None) -> str | None:
         """The first value of a query parameter, or `default`."""
-        return next((value for key, value in self._query if key == name), default)
+        return self._first.get(name, default)
 
     def query_all(self, name: str) -> list[str]:
         """All values of a repeated query parameter."""
@@ -169,6 +173,12 @@ class Request:
         if value is not None and value not in allowed and value != default:
             raise invalid_param(f"query parameter {name} must be one of {', '.join(allowed)}")
         return value
+
+
+def _form_decode(text: str) -> str:
+    if "+" in text:
+        text = text.replace("+", " ")
+    return unquote(text, errors="strict") if "%" in text else text
 
 
 def spec_anchor(method: str, path: str) -> str:
