@@ -319,6 +319,25 @@ async def test_a_withdrawn_invitation_tells_no_more_than_that(server: Appliance)
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_knock(server: Appliance) -> None:
+    alice, bob = await people(server, "alice", "bob")
+    rule = {"type": "m.room.join_rules", "content": {"join_rule": "knock"}}
+    room_id = await alice.create_room(name="Klub", initial_state=[rule])
+    await alice.send(room_id, "secret")
+    sliding = Sliding(bob)
+    await sliding(lists={"all": a_list()})
+    assert (await bob.post(f"/knock/{q(room_id)}")).status == 200
+    answer = await sliding(lists={"all": a_list(is_invite=False)})
+    room = answer["rooms"][room_id]
+    told = {(e["type"], e["state_key"]): e["content"] for e in room["invite_state"]}
+    assert told[("m.room.member", bob.user_id)]["membership"] == "knock" and room["name"] == "Klub"
+    assert "secret" not in str(answer)
+    await alice.post(f"/rooms/{q(room_id)}/kick", {"user_id": bob.user_id})
+    room = (await sliding(lists={"all": a_list()}))["rooms"][room_id]
+    assert state_of(room)[("m.room.member", bob.user_id)]["membership"] == "leave" and room["timeline"] == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_strangers_and_hidden_history_do_not_leak(server: Appliance) -> None:
     alice, bob, charlotte = await people(server, "alice", "bob", "charlotte")
     state = [{"type": "m.room.history_visibility", "content": {"history_visibility": "joined"}}]
