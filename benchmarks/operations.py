@@ -205,7 +205,7 @@ async def lecture(site: Site, sizes: Sizes) -> list[Figure]:
     cpu = (watch.cpu_ms - sending.cpu_ms) / len(every)
     return [
         Figure("lecture", cpu, *_percentiles(every)),
-        Figure("lecture_last", _percentiles(last)[0]),
+        Figure("lecture_last", _percentiles(last)[0], *_percentiles(last)),
     ]
 
 
