@@ -158,9 +158,10 @@ class Person:
         self.filter_id = (await self.call("POST", path, ELEMENT_FILTER))["filter_id"]
 
     async def find_position(self) -> None:
-        """Learns where the stream is now, without loading any room."""
+        """Learns where the stream is now, without loading any room; opens the connection that will wait."""
         query = urlencode({"filter": orjson.dumps(POSITION_FILTER), "timeout": 0})
-        self.since = (await self.call("GET", "/v3/sync?" + query))["next_batch"]
+        path = "/_matrix/client/v3/sync?" + query
+        self.since = _checked(path, await self.poll.request("GET", path, self.token, None))["next_batch"]
 
     async def sync(self, timeout_ms: int = 30_000) -> bytes:
         """One /sync from where the last one ended (initial if there was none); the raw answer."""
