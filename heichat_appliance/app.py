@@ -359,6 +359,8 @@ class Appliance:
         await self.push.start()
         await self.key_backup.start()
         for endpoint in self.config["server"].listen:
+            if "backlog=" not in endpoint and endpoint.startswith(("tcp:", "tcp6:", "ssl:")):
+                endpoint += ":backlog=1024"  # Twisted's 50 make people wait when all reconnect after a restart
             self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
         for line in self.describe():
             log.info("{line}", line=line)

@@ -73,6 +73,8 @@ class Unread:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._counters: OrderedDict[tuple[str, str], _Counter] = OrderedDict()
+        #: by room: a position, and where counting begins there
+        self._horizons: dict[str, tuple[int, int]] = {}
         self._evaluators: dict[str, Evaluator] = {}
         self._of_user: dict[str, tuple[str, Evaluator]] = {}
         self._push_events: OrderedDict[str, tuple[PushEvent, str]] = OrderedDict()
@@ -196,7 +198,8 @@ class Unread:
 
     def _count_stored(self, counter: _Counter, user_id: str, room_id: str) -> None:
         """For the default rules everything was judged when it was sent (services.notifying)."""
-        read, after = self._engine.read, counter.marks.get("", 0)
+        read = self._engine.read
+        after = max(counter.marks.get("", 0), self._horizon(room_id, counter.upto))
         for thread, pos in store.last_sent(read, user_id, room_id, after, counter.upto):
             counter.marks[thread] = max(counter.marks.get(thread, 0), pos)
         for thread, notify, highlight in store.counts(read, user_id, room_id, after, counter.upto):
@@ -205,6 +208,16 @@ class Unread:
                 notify, highlight = store.count_in_thread(read, user_id, room_id, thread, mark, counter.upto)
             if notify:
                 counter.by_thread[thread] = Count(notify, highlight)
+
+    def _horizon(self, room_id: str, upto: int) -> int:
+        """Where counting begins at the earliest, so that what nobody read in a year costs nobody anything. The same for
+        everybody in the room, so it is looked up once for all who wake together."""
+        known = self._horizons.get(room_id)
+        if known is None or known[0] != upto:
+            if len(self._horizons) > MAX_OUTCOMES:
+                self._horizons.clear()
+            known = self._horizons[room_id] = (upto, store.horizon(self._engine.read, room_id, upto, MAX_LOOKED_AT))
+        return known[1]
 
     def _joined_at(self, user_id: str, room_id: str) -> int:
         """Where the person's present stay in the room began (changes of their profile do not begin a new one)."""

@@ -37,6 +37,15 @@ def counts(execute: Execute, user_id: str, room_id: str, after: int, upto: int) 
     return [(row[0], row[1], row[2]) for row in rows]
 
 
+def horizon(execute: Execute, room_id: str, upto: int, number: int) -> int:
+    """The position before the room's last `number` notifying events at pos <= upto, 0 if there are not so many."""
+    row = execute(
+        "SELECT pos FROM notifying_events WHERE room_id = ? AND pos <= ? ORDER BY pos DESC LIMIT 1 OFFSET ?",
+        (room_id, upto, number),
+    ).fetchone()
+    return row[0] if row else 0
+
+
 def last_sent(execute: Execute, user_id: str, room_id: str, after: int, upto: int) -> list[tuple[str, int]]:
     """(thread ID, position) of the last event that the person sent in each thread, of those at after < pos <= upto that
     notify others."""

@@ -448,3 +448,17 @@ async def test_sending_a_message_marks_what_is_before_it_as_read(server: Applian
     assert await counts() == (1, 0)
     server.daemon.unread._counters.clear()
     assert await counts(since=None) == (1, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_unread_messages_are_counted_up_to_a_limit(server: Appliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heichat_appliance.services.unread.MAX_LOOKED_AT", 5)
+    alice, bob = await people(server, "alice", "bob")
+    room_id = await room_of(alice, bob)
+    for number in range(8):
+        await alice.send(room_id, f"m{number}")
+    section = (await bob.sync(since=None))["rooms"]["join"][room_id]
+    assert section["unread_notifications"]["notification_count"] == 5
+    await alice.send(room_id, "one more")
+    section = (await bob.sync())["rooms"]["join"][room_id]
+    assert section["unread_notifications"]["notification_count"] == 6
