@@ -51,6 +51,7 @@ from heichat_appliance.http import sliding_sync as sliding_sync_routes
 from heichat_appliance.http import spaces as space_routes
 from heichat_appliance.http import sync as sync_routes
 from heichat_appliance.http import to_device as to_device_routes
+from heichat_appliance.http import try_client as try_routes
 from heichat_appliance.http import url_previews as url_preview_routes
 from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
@@ -304,6 +305,7 @@ class Appliance:
         server = self.config["server"]
         return [
             *page_routes.routes(),
+            *self._try_routes(),
             *(route for plugin in self.providers(IPages) for route in plugin.routes()),
             *sync_routes.routes(self.sync, self.engine),
             *sliding_sync_routes.routes(self.sliding_sync),
@@ -328,7 +330,9 @@ class Appliance:
             *key_routes.routes(self.keys, self.cross_signing, self.device_lists, self.dehydrated),
             *key_backup_routes.routes(self.key_backup),
             *to_device_routes.routes(self.to_device),
-            *media_routes.routes(self.media, self.thumbnails),
+            *media_routes.routes(
+                self.media, self.thumbnails, unauthenticated=self.config["media"].unauthenticated_downloads
+            ),
             *(url_preview_routes.routes(self.url_previews) if self.url_previews else ()),
             *absent_routes.routes(previews=self.url_previews is not None),
             *openid_routes.routes(OpenId(self.clock, self.server_name)),
@@ -339,6 +343,11 @@ class Appliance:
                 support_email=server.support_email,
             ),
         ]
+
+    def _try_routes(self) -> list[Route]:
+        if not self.demo:
+            return []
+        return try_routes.routes(getattr(self.identity, "people", ()), self.config["web"].brand, self.server_name)
 
     def _gates(self) -> list[Any]:
         consent = [(Gate.CONSENT, plugin.check_request) for plugin in self.providers(IRequestGate)]

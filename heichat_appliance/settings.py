@@ -128,6 +128,14 @@ MEDIA = Section(
     (
         Option("quota_per_person", size, 5 * 2**30, "The most bytes of all files of one person together.", "", "5G"),
         Option(
+            "unauthenticated_downloads",
+            boolean,
+            False,
+            "Whether the deprecated downloads work, which ask for no login (Matrix since 1.11 has others). Whoever knows "
+            "the address of a file then can fetch it.",
+            "no, unless a client in use is too old to send its token with downloads",
+        ),
+        Option(
             "url_previews",
             boolean,
             False,

@@ -1,6 +1,7 @@
 """The content repository (spec chapter of that name).
 
-Downloads need a login. The deprecated operations without one are frozen (spec, v1.11): they find nothing.
+Downloads need a login. The deprecated operations without one are frozen (spec, v1.11): they find nothing, unless
+`[media] unauthenticated_downloads` has them answer as the others do.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ _HEADERS = (
 )
 _V1, _V3, _NEW = "/_matrix/client/v1/media", "/_matrix/media/v3", "/_matrix/media/v1/create"
 _ID = "{serverName}/{mediaId}"
+_FROZEN = "404 M_NOT_FOUND: files are for people with an account, unless `[media] unauthenticated_downloads = yes`"
 
 
-def routes(media: Media, thumbnails: Thumbnails) -> list[Route]:
-    """The operations of this chapter."""
+def routes(media: Media, thumbnails: Thumbnails, *, unauthenticated: bool) -> list[Route]:
+    """The operations of this chapter; `unauthenticated`: the deprecated downloads without a login find files."""
 
     def config(request: Request) -> Any:
         return {"m.upload.size": media.max_size}
@@ -113,7 +115,11 @@ def routes(media: Media, thumbnails: Thumbnails) -> list[Route]:
         return Route(method=method, path=path, handler=handler, anchor=anchor, gates=gates,
                      **{"auth": Auth.USER, "limit": "media", **more})  # fmt: skip
 
-    open_to_all = {"auth": Auth.NONE, "limit": "anonymous"}
+    def without_login(path: str, handler: Any) -> Route:
+        if unauthenticated:
+            return row("GET", _V3 + path, handler, auth=Auth.NONE)
+        return row("GET", _V3 + path, frozen, auth=Auth.NONE, limit="anonymous", absent=_FROZEN)
+
     incoming = {"max_body": media.max_size, "limit": "write"}
     return [
         row("POST", f"{_V3}/upload", store, Gate.ALL, begin=begin_upload, **incoming),
@@ -124,9 +130,9 @@ def routes(media: Media, thumbnails: Thumbnails) -> list[Route]:
         row("GET", f"{_V1}/download/{_ID}", download),
         row("GET", f"{_V1}/download/{_ID}/{{fileName}}", download),
         row("GET", f"{_V1}/thumbnail/{_ID}", thumbnail),
-        row("GET", f"{_V3}/download/{_ID}", frozen, **open_to_all),
-        row("GET", f"{_V3}/download/{_ID}/{{fileName}}", frozen, **open_to_all),
-        row("GET", f"{_V3}/thumbnail/{_ID}", frozen, **open_to_all),
+        without_login(f"/download/{_ID}", download),
+        without_login(f"/download/{_ID}/{{fileName}}", download),
+        without_login(f"/thumbnail/{_ID}", thumbnail),
     ]
 
 

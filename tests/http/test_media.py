@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import socket
 from pathlib import Path
@@ -18,6 +19,9 @@ CREATE = "/_matrix/media/v1/create"
 DOWNLOAD = "/_matrix/client/v1/media/download"
 QUOTA = 3 * 2**20
 MAX_SIZE = 2 * 2**20
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 
 
 @pytest_twisted.async_yield_fixture
@@ -165,6 +169,28 @@ async def test_the_operations_without_login_are_frozen(server):
         for path in (f"download/{place}", f"download/{place}/x.txt", f"thumbnail/{place}?width=32&height=32"):
             answer = await http.get(f"/_matrix/media/v3/{path}")
             assert (answer.status, answer.errcode) == (404, "M_NOT_FOUND")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_operations_without_login_work_where_they_are_switched_on(tmp_path):
+    config = {"media": {"unauthenticated_downloads": "yes"}, "limits": {"enabled": "yes", "media_burst": "6"}}
+    server = await Appliance.start(tmp_path, config=config, clock=ManualClock())
+    alice = await server.login("alice")
+    place = await upload(alice, PICTURE, "image/png", "a.png")
+    for path in (f"download/{place}", f"download/{place}/b.png", f"thumbnail/{place}?width=32&height=32"):
+        theirs = await alice.get(f"/_matrix/client/v1/media/{path}")
+        mark = "&" if "?" in path else "?"
+        answer = await server.http.get(f"/_matrix/media/v3/{path}{mark}allow_remote=maybe&allow_redirect=true")
+        assert (answer.status, answer.body) == (200, theirs.body)
+        assert answer.headers | {"date": ""} == theirs.headers | {"date": ""}
+    assert (await server.http.get(f"/_matrix/media/r0/download/{place}")).body == PICTURE
+    missing = await server.http.get(f"/_matrix/media/v3/download/{SERVER_NAME}/none")
+    assert (missing.status, missing.errcode) == (404, "M_NOT_FOUND")
+    bad = await server.http.get(f"/_matrix/media/v3/thumbnail/{place}?width=32")
+    assert (bad.status, bad.errcode) == (400, "M_MISSING_PARAM")
+    limited = await server.http.get(f"/_matrix/media/v3/download/{place}")
+    assert (limited.status, limited.errcode) == (429, "M_LIMIT_EXCEEDED")
+    await server.stop()
 
 
 @pytest_twisted.ensureDeferred
