@@ -43,7 +43,7 @@ def send_file(
     """
     tag = f'"{etag}"'
     headers = (*headers, (b"ETag", tag.encode()), (b"Accept-Ranges", b"bytes"))
-    if _matches(exchange.headers.get("if-none-match"), tag):
+    if matches(exchange.headers.get("if-none-match"), tag):
         return Response(304, b"", content_type, headers)
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -70,7 +70,8 @@ def send_file(
         os.close(file)
 
 
-def _matches(header: str | None, tag: str) -> bool:
+def matches(header: str | None, tag: str) -> bool:
+    """Whether If-None-Match (RFC 9110, section 13.1.2) names `tag`, an entity tag with its quotes."""
     if header is None:
         return False
     return header.strip() == "*" or tag in (value.strip().removeprefix("W/") for value in header.split(","))
