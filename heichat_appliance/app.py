@@ -186,9 +186,7 @@ class Appliance:
 
     def _build_services(self) -> None:
         config = self.config
-        self.accounts = Accounts(
-            self.engine, self.clock, self.server_name, config["server"].admins, reserved=("administrator",)
-        )
+        self.accounts = Accounts(self.engine, self.clock, self.server_name, config["server"].admins)
         self.sessions = Sessions(
             self.engine, self.clock, self.accounts, self.reactor, config["accounts"].access_token_lifetime
         )

@@ -40,7 +40,12 @@ class TermsConsent:
         """Take what the appliance offers."""
         public_url = host.config["server"].public_url
         self._origin = "{0.scheme}://{0.netloc}".format(urlsplit(public_url))
-        notices = Notices(host.timeline, host.server_name, f"@{self._administrator}:{host.server_name}")
+        administrator = f"@{self._administrator}:{host.server_name}"
+        try:
+            host.accounts.reserve(administrator)
+        except ValueError as error:
+            raise ConfigErrors([f"[terms_consent] administrator: {error} (hint: choose a name that is no Uni-ID)"])
+        notices = Notices(host.timeline, host.server_name, administrator)
         self._consent = Consent(
             host.engine, host.clock, notices, version=self._version, public_url=public_url, brand=self._brand,
             key=load_key(host.data_dir),

@@ -32,15 +32,13 @@ SUSPENDED = (
 class Accounts:
     """Who has an account, who administers, who is locked or suspended."""
 
-    def __init__(
-        self, engine: Engine, clock: Clock, server_name: str, admins: Iterable[str] = (), reserved: Iterable[str] = ()
-    ) -> None:
-        """`admins`: Uni-IDs; `reserved`: localparts that belong to the server itself and that nobody may log in as."""
+    def __init__(self, engine: Engine, clock: Clock, server_name: str, admins: Iterable[str] = ()) -> None:
+        """`admins`: Uni-IDs."""
         self._engine = engine
         self._clock = clock
         self._server_name = server_name
         self._admins = frozenset(user_id_of(uni_id, server_name) for uni_id in admins)
-        self._reserved = frozenset(f"@{localpart}:{server_name}" for localpart in reserved)
+        self._reserved: set[str] = set()
         self._flagged: dict[Flag, set[str]] = {"locked": set(), "suspended": set()}
         for user_id, locked, suspended in accounts.flagged(engine.read):
             self._remember(user_id, "locked", locked)
@@ -66,6 +64,12 @@ class Accounts:
     def get(self, user_id: str) -> Account | None:
         """The account with this user ID."""
         return accounts.by_user_id(self._engine.read, user_id)
+
+    def reserve(self, user_id: str) -> None:
+        """From now on this is the server itself, and nobody can log in as it. ValueError if somebody has this account."""
+        if self.get(user_id) is not None:
+            raise ValueError(f"somebody has the account {user_id}")
+        self._reserved.add(user_id)
 
     def ensure(self, person: Person) -> Deferred[tuple[str, bool]]:
         """(user ID, whether it is new) of a person whom the directory has just confirmed; made at the first login.

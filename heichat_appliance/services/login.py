@@ -48,7 +48,7 @@ class Login:
         person = await self._passwords.check(self._passwords.uni_id(user), password, peer)
         user_id, is_new = await self._accounts.ensure(person)
         self._accounts.refuse_locked(user_id)
-        tokens = await self._sessions.begin(user_id, device_id, device_name, with_refresh_token)
+        tokens = await self._sessions.begin(user_id, device_id, device_name, with_refresh_token, peer)
         for hook in [*(self.first_login if is_new else ()), *self.every_login]:
             await self._run(hook, user_id)
         return tokens

@@ -19,6 +19,7 @@ from heichat_appliance.services.invitees import Invitees
 from heichat_appliance.services.profiles import member_content
 from heichat_appliance.services.timeline import NotAllowed, RoomView, Timeline, not_in_room
 from heichat_appliance.store import account_data, aliases, profiles, state
+from heichat_appliance.store.events import Execute
 from heichat_appliance.store.profiles import Display
 
 MEMBER = "m.room.member"
@@ -153,10 +154,8 @@ class Membership:
                 "you don't have the power level to invite people into this room / "
                 "Sie dürfen in diesen Raum niemanden einladen"
             )
-        if _blocks_invites(tx, target):
-            raise MatrixError(
-                403, "M_INVITE_BLOCKED", f"{target} takes no invitations / {target} nimmt keine Einladungen an"
-            )
+        if blocks_invites(tx.execute, target):
+            raise invite_blocked(target)
         shown = profiles.display(tx.execute, target)
         profile = member_content(Display(shown.display_name or name, shown.avatar_url))
         return self._append(tx, view, sender, target, {**profile, **content})
@@ -290,7 +289,14 @@ def _is_joined(tx: Transaction, user_id: str, room_id: object) -> bool:
     return now is not None and now.membership == "join"
 
 
-def _blocks_invites(tx: Transaction, user_id: str) -> bool:
-    """Client-server API "Invite permission"."""
-    content = account_data.get(tx.execute, user_id, "", "m.invite_permission_config")
+def blocks_invites(execute: Execute, user_id: str) -> bool:
+    """Whether a person takes no invitations (client-server API "Invite permission")."""
+    content = account_data.get(execute, user_id, "", "m.invite_permission_config")
     return content is not None and orjson.loads(content).get("default_action") == "block"
+
+
+def invite_blocked(user_id: str) -> MatrixError:
+    """What somebody hears who invites such a person."""
+    return MatrixError(
+        403, "M_INVITE_BLOCKED", f"{user_id} takes no invitations / {user_id} nimmt keine Einladungen an"
+    )

@@ -18,7 +18,7 @@ from heichat_appliance.protocol.roomversions import DEFAULT, ROOM_VERSIONS, Room
 from heichat_appliance.services import roomstate
 from heichat_appliance.services.aliases import Aliases, full_alias
 from heichat_appliance.services.invitees import Invitees, Names
-from heichat_appliance.services.membership import Membership
+from heichat_appliance.services.membership import Membership, blocks_invites, invite_blocked
 from heichat_appliance.services.timeline import NotAllowed, RoomView, Timeline
 from heichat_appliance.store import aliases as alias_store
 
@@ -92,8 +92,9 @@ class Rooms:
         """Create a room; its ID.
 
         400 M_BAD_JSON, M_INVALID_PARAM, M_UNSUPPORTED_ROOM_VERSION, M_ROOM_IN_USE (alias), M_INVALID_ROOM_STATE (the
-        creator may not do what the request implies); 403 M_FORBIDDEN (policies, people of other servers) or
-        M_INVITE_BLOCKED; 404 for invited people whom nobody knows. Then there is no room.
+        creator may not do what the request implies); 403 M_FORBIDDEN (policies, people of other servers); 404 for
+        invited people whom nobody knows; 403 M_INVITE_BLOCKED if all of the invited take no invitations. Then there is
+        no room. If only some of them take none, the room begins without these, as the spec allows ("Invite permission").
         """
         plan = self._plan(creator, room)
         plan.names = await self._invitees.require(plan.invite, "invite")
@@ -108,8 +109,11 @@ class Rooms:
                 "invite_3pid: this server knows no e-mail addresses or telephone numbers, invite by user ID / "
                 "Dieser Server kennt keine E-Mail-Adressen oder Telefonnummern, bitte mit der Nutzerkennung einladen"
             )
-        invite = list(dict.fromkeys(room.invite or []))
-        _check_number(invite, MAX_INVITES, "invite")
+        invited = list(dict.fromkeys(room.invite or []))
+        _check_number(invited, MAX_INVITES, "invite")
+        invite = [target for target in invited if not blocks_invites(self._engine.read, target)]
+        if invited and not invite:
+            raise invite_blocked(invited[0])
         _check_number(room.initial_state or [], MAX_INITIAL_STATE, "initial_state")
         published = room.visibility == "public"
         if published:

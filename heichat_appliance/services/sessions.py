@@ -130,17 +130,19 @@ class Sessions:
     # -- begin and refresh ---------------------------------------------------------------------------------------
 
     def begin(
-        self, user_id: str, device_id: str | None, display_name: str | None, with_refresh_token: bool
+        self, user_id: str, device_id: str | None, display_name: str | None, with_refresh_token: bool, peer: str
     ) -> Deferred[Tokens]:
-        """Begin a session of an account on a device, known or new (None: with a new ID).
+        """Begin a session of an account on a device, known or new (None: with a new ID), at the address `peer`.
 
-        Tokens that the device had end. 403 M_FORBIDDEN if the device ID is one of the person's cross-signing keys.
+        The device counts as seen. Tokens that it had end. 403 M_FORBIDDEN if the device ID is one of the person's
+        cross-signing keys.
         """
         now = self._clock.now_ms()
         tokens = self._new_tokens(user_id, device_id or new_device_id(), with_refresh_token)
-        return self._engine.write(self._begin_job, tokens, display_name, now).addCallback(self._ended, tokens)
+        begun = self._engine.write(self._begin_job, tokens, display_name, now, peer)
+        return begun.addCallback(self._ended, tokens)
 
-    def _begin_job(self, tx: Transaction, tokens: Tokens, display_name: str | None, now: int) -> list[bytes]:
+    def _begin_job(self, tx: Transaction, tokens: Tokens, display_name: str | None, now: int, peer: str) -> list[bytes]:
         user_id, device_id, execute = tokens.user_id, tokens.device_id, tx.execute
         ended = devices.access_hashes(execute, user_id, device_id)
         devices.delete_access_tokens(execute, ended)
@@ -151,6 +153,8 @@ class Sessions:
             for unseen in devices.longest_unseen(execute, user_id, MAX_DEVICES - 1):
                 ended += self._delete_job(tx, user_id, [unseen])
             devices.add(execute, user_id, device_id, display_name, now)
+        devices.seen(execute, user_id, device_id, now, peer)
+        self._seen.pop((user_id, device_id), None)
         self._store(tx, tokens, now)
         return ended
 

@@ -186,7 +186,7 @@ async def test_who_is(server):
         connection = {"ip": "127.0.0.1", "last_seen": server.clock.now}
         assert found["devices"] == {
             "A": {"sessions": [{"connections": [connection]}]},
-            "UNUSED": {"sessions": [{"connections": []}]},
+            "UNUSED": {"sessions": [{"connections": [connection]}]},
         }
     refused = await bob.get(f"/admin/whois/{ALICE}")
     unknown = await bob.get(f"/admin/whois/@nobody:{SERVER_NAME}")

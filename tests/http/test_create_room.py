@@ -243,6 +243,10 @@ async def test_invitations_may_be_blocked(server):
     bob.ok(await bob.put(f"/user/{user('bob')}/account_data/m.invite_permission_config", {"default_action": "block"}))
     refused(await alice.post("/createRoom", {"invite": [user("bob")]}), 403, "M_INVITE_BLOCKED", "bob")
     assert rooms(server) == 0
+    room_id = await alice.create_room(invite=[user("bob"), user("emine")], preset="trusted_private_chat")
+    assert member(server, room_id, "bob") is None
+    assert member(server, room_id, "emine")["membership"] == "invite"
+    assert content(server, room_id, "m.room.power_levels")["users"] == {user("alice"): 100, user("emine"): 100}
 
 
 @pytest_twisted.ensureDeferred

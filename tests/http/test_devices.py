@@ -9,6 +9,7 @@ from heichat_appliance.services.uia import LIFETIME_MS
 from tests.appliance import SERVER_NAME, Appliance, ManualClock
 
 ALICE = f"@alice:{SERVER_NAME}"
+SEEN = {"last_seen_ip": "127.0.0.1"}
 
 
 @pytest_twisted.async_yield_fixture
@@ -45,13 +46,16 @@ async def test_list_get_and_rename(server):
     phone = await server.login("alice", device_id="PHONE", initial_device_display_name="Phone")
     await server.login("alice", device_id="LAPTOP")
     bob = await server.login("bob", device_id="BOB")
+    logged_in = server.clock.now
+    server.clock.advance(5)
     listed = (await phone.get("/devices")).json["devices"]
     assert listed == [
-        {"device_id": "LAPTOP"},
-        {"device_id": "PHONE", "display_name": "Phone", "last_seen_ip": "127.0.0.1", "last_seen_ts": server.clock.now},
+        {"device_id": "LAPTOP", **SEEN, "last_seen_ts": logged_in},
+        {"device_id": "PHONE", "display_name": "Phone", **SEEN, "last_seen_ts": server.clock.now},
     ]
+    laptop = listed[0]
     assert (await phone.put("/devices/LAPTOP", {"display_name": "Läptop"})).json == {}
-    assert (await phone.get("/devices/LAPTOP")).json == {"device_id": "LAPTOP", "display_name": "Läptop"}
+    assert (await phone.get("/devices/LAPTOP")).json == laptop | {"display_name": "Läptop"}
     assert (await phone.put("/devices/LAPTOP", {})).json == {}
     assert (await phone.get("/devices/LAPTOP")).json["display_name"] == "Läptop"
     for method in ("GET", "PUT"):

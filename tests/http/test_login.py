@@ -204,13 +204,12 @@ async def test_odd_uni_ids_map_to_one_localpart(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_logs_in_as_the_server_itself(tmp_path):
-    server = await with_users(tmp_path, "administrator:pw:Somebody\n" + "x" * 250 + ":pw:Long\n")
+async def test_a_uni_id_that_is_too_long_for_a_user_id(tmp_path):
+    server = await with_users(tmp_path, "x" * 250 + ":pw:Long\n")
     try:
-        for user in ("administrator", "Administrator", "x" * 250):
-            answer = await log_in(server, user, "pw")
-            assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
-            assert "/" in answer.json["error"]
+        answer = await log_in(server, "x" * 250, "pw")
+        assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
+        assert "/" in answer.json["error"]
         assert server.daemon.engine.read("SELECT count(*) FROM accounts").fetchone() == (0,)
     finally:
         await server.stop()

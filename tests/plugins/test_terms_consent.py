@@ -13,6 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
+from heichat_appliance.config import ConfigErrors
 from tests.appliance import Actor, Answer, Appliance, q
 
 PLUGINS = ("demo_directory", "terms_consent", "closed_rooms")
@@ -143,6 +144,25 @@ async def test_nobody_but_the_administrator_writes_notices(server: Appliance) ->
         await alice.put(f"/rooms/{q(room_id)}/state/m.room.name/", {"name": "x"}),
     ):
         assert (refused.status, refused.errcode) == (403, "M_FORBIDDEN")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_logs_in_as_the_administrator(tmp_path: Path) -> None:
+    (tmp_path / "people").write_text("hausmeister:pw:Somebody\nadministrator:pw:Somebody else\n", "utf-8")
+    config = {"demo_directory": {"users": str(tmp_path / "people")}, "terms_consent": {"administrator": "hausmeister"}}
+    server = await Appliance.start(tmp_path, plugins=PLUGINS, config=config)
+    try:
+        for uni_id in ("hausmeister", "Hausmeister"):
+            body = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": uni_id}, "password": "pw"}
+            answer = await server.http.post("/login", body)
+            assert (answer.status, answer.errcode) == (403, "M_FORBIDDEN")
+            assert "reserved" in answer.json["error"] and "reserviert" in answer.json["error"]
+        await server.login("administrator", "pw")
+    finally:
+        await server.stop()
+    config["terms_consent"] = {}
+    with pytest.raises(ConfigErrors, match=r"\[terms_consent\] administrator: somebody has the account"):
+        await Appliance.start(tmp_path, plugins=PLUGINS, config=config)
 
 
 @pytest_twisted.ensureDeferred

@@ -33,7 +33,7 @@ class World:
         self.engine._reader.set_trace_callback(self.statements.append)
 
     async def begin(self, device_id=None, refresh=False):
-        return await self.sessions.begin(ALICE, device_id, None, refresh)
+        return await self.sessions.begin(ALICE, device_id, None, refresh, "10.0.0.7")
 
     def works(self, token: str) -> bool:
         try:
@@ -136,11 +136,14 @@ async def test_the_device_seen_longest_ago_makes_room(world, monkeypatch):
 async def test_last_seen_is_written_once_in_a_while(world):
     world.sessions.start()
     token = (await world.begin("PHONE")).access_token
+    logged_in = world.clock.now
+    assert world.stored_last_seen("PHONE") == (logged_in, "10.0.0.7")
+    world.clock.advance(30)
     assert world.works(token)
     first_seen = world.clock.now
     world.clock.advance(30)
     assert world.works(token)  # within the step: not worth noting
-    assert world.stored_last_seen("PHONE") == (None, None)
+    assert world.stored_last_seen("PHONE") == (logged_in, "10.0.0.7")
     world.time.advance(FLUSH_SECONDS)
     await world.engine.write(lambda tx: None)  # what was queued before is committed
     assert world.stored_last_seen("PHONE") == (first_seen, "10.0.0.1")
@@ -149,6 +152,15 @@ async def test_last_seen_is_written_once_in_a_while(world):
     await world.engine.write(lambda tx: None)
     assert world.engine.commits == commits  # nobody was seen, nothing was written
     assert world.sessions.device(ALICE, "PHONE").last_seen_ts == first_seen
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_login_on_a_device_is_when_it_was_last_seen(world):
+    assert world.works((await world.begin("PHONE")).access_token)
+    world.clock.advance(5)
+    await world.begin("PHONE")
+    await world.sessions.stop()
+    assert world.stored_last_seen("PHONE") == (world.clock.now, "10.0.0.7")
 
 
 @pytest_twisted.ensureDeferred
