@@ -22,6 +22,7 @@ def config(data_dir: Path, port: str, sections: Iterable[Section]) -> Config:
             "admins": "admin",
         },
         "plugins": {"enabled": "demo_directory, terms_consent, closed_rooms"},
+        "calls": {"listen": "udp:127.0.0.1:0, tcp:127.0.0.1:0", "allow_networks": "127.0.0.0/8"},
     }
     return from_values(values, sections, source="(demo)", folder=Path.cwd(), demo=True)
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from typing import NamedTuple
+
 from heichat_appliance.config import (
     REQUIRED,
     Option,
@@ -185,6 +189,137 @@ ACCOUNTS = Section(
     ),
 )
 
+
+class CallListener(NamedTuple):
+    """Where STUN and TURN are spoken: `transport` is udp, tcp or tls; `host` "" means every address, IPv4 and IPv6;
+    `port` 0 means any free one."""
+
+    transport: str
+    host: str
+    port: int
+
+
+def call_listeners(value: str) -> tuple[CallListener, ...]:
+    """`udp:3478`, `tcp:192.0.2.1:3478`, `tls:[2001:db8::1]:5349`, one per line or separated by commas."""
+    return tuple(_call_listener(one) for one in lines(value))
+
+
+def _call_listener(value: str) -> CallListener:
+    match = re.fullmatch(r"(udp|tcp|tls):(?:([0-9.]+|\[[0-9A-Fa-f:.]+\]):)?([0-9]{1,5})", value)
+    if not match or int(match[3]) > 65535:
+        raise ValueError(f"{value!r} is not of the form udp:3478, tcp:192.0.2.1:3478 or tls:[2001:db8::1]:5349")
+    host = (match[2] or "").strip("[]")
+    return CallListener(match[1], str(_address(host)) if host else "", int(match[3]))
+
+
+def _address(value: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IP address")
+
+
+def external_addresses(value: str) -> tuple[str, ...]:
+    """At most one IPv4 and one IPv6 address."""
+    found = [_address(one) for one in lines(value)]
+    if len({one.version for one in found}) < len(found):
+        raise ValueError("must be one IPv4 address, one IPv6 address, or one of each")
+    if any(one.is_unspecified or one.is_multicast for one in found):
+        raise ValueError(f"must be addresses that others reach, not {value!r}")
+    return tuple(str(one) for one in found)
+
+
+def networks(value: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """IP networks or addresses, one per line or separated by commas."""
+    try:
+        return tuple(ipaddress.ip_network(one) for one in lines(value))
+    except ValueError as error:
+        raise ValueError(f"must be networks such as 10.20.0.0/16: {error}")
+
+
+def port_range(value: str) -> tuple[int, int]:
+    """`low-high`, both included; at least 100 ports, none below 1024."""
+    match = re.fullmatch(r"([0-9]{1,5})\s*-\s*([0-9]{1,5})", value)
+    low, high = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1024 <= low <= high - 99 <= 65535 - 99:
+        raise ValueError(f"must be at least 100 ports from 1024 to 65535, such as 49152-65535, not {value!r}")
+    return low, high
+
+
+def turn_uris(value: str) -> tuple[str, ...]:
+    """URIs of a TURN server (RFC 7065), one per line or separated by commas."""
+    found = lines(value)
+    for one in found:
+        if not re.fullmatch(
+            r"(turns?|stuns?):([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(\?transport=(udp|tcp))?", one
+        ):
+            raise ValueError(f"{one!r} is not a URI such as turn:turn.example.org:3478?transport=udp")
+    return found
+
+
+CALLS = Section(
+    "calls",
+    "Audio and video calls between two people: STUN, and a relay (TURN) for those whose networks let nothing through "
+    "directly. Firewalls must let the ports of listen and relay_ports in.",
+    (
+        Option("enabled", boolean, True, "Whether calls are helped at all; without, they work only inside one network."),
+        Option(
+            "listen",
+            call_listeners,
+            (CallListener("udp", "", 3478), CallListener("tcp", "", 3478)),
+            "Where to listen: udp, tcp or tls, an address (without: all) and a port, one per line.",
+            "add tls:5349 with certificate and private_key for networks that let only TLS through",
+            "udp:3478\ntcp:3478",
+        ),
+        Option("certificate", path, None, "PEM file with the certificate and its chain, for tls listeners."),
+        Option("private_key", path, None, "PEM file with the certificate's key."),
+        Option("public_host", text, None, "The name or address clients are told for the relay; without, that of public_url."),
+        Option(
+            "external_address",
+            external_addresses,
+            (),
+            "The address at which others reach this machine, if it is none of its own (address translation).",
+            "one IPv4 address, one IPv6 address, or both",
+        ),
+        Option("relay_ports", port_range, (49152, 65535), "UDP ports of the relay.", "", "49152-65535"),
+        Option("realm", text, None, "The realm of the relay's credentials; without, the server's name."),
+        Option(
+            "shared_secret_file",
+            path,
+            None,
+            "File with the secret from which the time-limited credentials are made; without, one is made in data_dir.",
+            "with uris: the static-auth-secret of that server",
+        ),
+        Option("credential_lifetime", integer(300, 30 * 86400), 86400, "Seconds for which a person's credentials are good."),
+        Option(
+            "uris",
+            turn_uris,
+            (),
+            "URIs of another TURN server that shares the secret (coturn: use-auth-secret), instead of the built-in one.",
+            "",
+            "turn:turn.example.org:3478?transport=udp\nturn:turn.example.org:3478?transport=tcp",
+        ),
+        Option(
+            "allow_private",
+            boolean,
+            False,
+            "Whether it relays to private addresses (10.0.0.0/8 and the like).",
+            "yes if people of this network have such addresses, and all they can reach there may be reached by everybody",
+        ),
+        Option(
+            "allow_networks",
+            networks,
+            (),
+            "Networks it relays to although they are private, or even this machine.",
+            "rather than allow_private, the networks of the people: 10.20.0.0/16",
+        ),
+        Option("allocations_per_person", integer(1, 10_000), 40, "Relay ports of one person at once (a call takes 1 to 8)."),
+        Option("allocations", integer(1, 60_000), 4_000, "Relay ports of all people at once."),
+        Option("bandwidth_per_allocation", size, 2**20, "Bytes per second and direction on one relay port.", "", "1M"),
+        Option("bandwidth", size, 30 * 2**20, "Bytes per second and direction on all relay ports together.", "", "30M"),
+    ),
+)  # fmt: skip
+
 WEB = Section(
     "web",
     "What people see in a browser.",
@@ -196,4 +331,4 @@ WEB = Section(
 )
 
 #: All sections that do not belong to a plugin.
-SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, MEDIA, PUSH, ACCOUNTS, WEB)
+SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, MEDIA, PUSH, ACCOUNTS, CALLS, WEB)

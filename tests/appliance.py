@@ -200,6 +200,7 @@ class Appliance:
             },
             "plugins": {"enabled": ", ".join(plugins)},
             "limits": {"enabled": "no"},
+            "calls": {"enabled": "no"},
         }
         for section, keys in (config or {}).items():
             values.setdefault(section, {}).update(keys)

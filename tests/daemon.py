@@ -165,6 +165,7 @@ class Daemon:
             "plugins": {"enabled": "demo_directory, closed_rooms"},
             "demo_directory": {"demo": "yes"},
             "limits": {"enabled": "no"},
+            "calls": {"enabled": "no"},
         }
         for section, keys in config.items():
             values.setdefault(section, {}).update(keys)
