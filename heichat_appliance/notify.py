@@ -6,8 +6,16 @@ A waiter registers first, reads a snapshot second and sleeps third, so that no w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
-Wake = Callable[[int], None]
+
+class Waiter(Protocol):
+    """Who waits."""
+
+    def wake(self) -> None:
+        """Something happened to the person, or in their rooms."""
+
+
 #: People of whom the last change is remembered.
 MAX_TOUCHED = 100_000
 
@@ -20,19 +28,23 @@ class Notifier:
         self._members = members
         self._start = position
         self._touched: dict[str, int] = {}
-        self._waiting: dict[str, set[Wake]] = {}
+        self._waiting: dict[str, set[Waiter]] = {}
         #: Called with (position, rooms, users) after each commit, before anybody is woken: push, caches.
         self.listeners: list[Callable[[int, set[str], set[str]], None]] = []
 
-    def register(self, user_id: str, wake: Wake) -> None:
-        """From now on `wake(position)` is called whenever something happens to this person, or in their rooms."""
-        self._waiting.setdefault(user_id, set()).add(wake)
+    def register(self, user_id: str, waiter: Waiter) -> None:
+        """From now on the waiter is woken whenever something happens to this person, or in their rooms."""
+        waiting = self._waiting.get(user_id)
+        if waiting is None:
+            self._waiting[user_id] = {waiter}
+        else:
+            waiting.add(waiter)
 
-    def unregister(self, user_id: str, wake: Wake) -> None:
+    def unregister(self, user_id: str, waiter: Waiter) -> None:
         """No longer."""
         waiting = self._waiting.get(user_id)
         if waiting is not None:
-            waiting.discard(wake)
+            waiting.discard(waiter)
             if not waiting:
                 del self._waiting[user_id]
 
@@ -47,8 +59,8 @@ class Notifier:
         for room_id in rooms:
             woken.update(self._members(room_id))
         for user_id in woken & self._waiting.keys():
-            for wake in tuple(self._waiting[user_id]):
-                wake(position)
+            for waiter in tuple(self._waiting[user_id]):
+                waiter.wake()
 
     def touched(self, user_id: str) -> int:
         """The position up to which something may have happened to the person themselves (not: in their rooms): account
@@ -62,11 +74,11 @@ class Notifier:
         for user_id in users:
             self._touched[user_id] = position
 
-    def wake_everybody(self, position: int) -> None:
+    def wake_everybody(self) -> None:
         """For the stop: every waiting sync answers what it has."""
         for waiting in list(self._waiting.values()):
-            for wake in tuple(waiting):
-                wake(position)
+            for waiter in tuple(waiting):
+                waiter.wake()
 
     @property
     def waiting(self) -> int:

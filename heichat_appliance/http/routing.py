@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -72,7 +71,7 @@ class Route:
     also: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     """An answer that is not plain JSON with status 200. `body`: bytes, or byte strings to be joined by the writer."""
 
@@ -94,7 +93,7 @@ ANSWERED = object()
 class Request:
     """What a handler gets: decoded path parameters, query, body (as the route's `body` says) and who asks."""
 
-    __slots__ = ("__dict__", "body", "exchange", "params", "route", "session")
+    __slots__ = ("_fields", "body", "exchange", "params", "route", "session")
 
     def __init__(self, exchange: Exchange, route: Route, params: dict[str, str]) -> None:
         self.exchange = exchange
@@ -102,6 +101,7 @@ class Request:
         self.params = params
         self.session: Session | None = None
         self.body: Any = None
+        self._fields: dict[str, str] | None = None
 
     @property
     def user_id(self) -> str:
@@ -119,28 +119,29 @@ class Request:
             raise forbidden("this can be done for oneself only / Das geht nur für das eigene Konto")
         return self.user_id
 
-    @cached_property
-    def _query(self) -> list[tuple[str, str]]:
+    def _all_fields(self) -> list[tuple[str, str]]:
         """The query's fields, as `urllib.parse.parse_qsl` reads them; most need no decoding, so it is not asked."""
-        parts = [part.partition("=") for part in self.exchange.query.split("&") if part]
+        query = self.exchange.query
+        parts = [part.partition("=") for part in query.split("&") if part]
         if len(parts) > MAX_QUERY_FIELDS:
             raise invalid_param("the query string has too many fields")
+        if "%" not in query and "+" not in query:
+            return [(key, value) for key, _, value in parts]
         try:
             return [(_form_decode(key), _form_decode(value)) for key, _, value in parts]
         except UnicodeError:
             raise invalid_param("the query string is not valid UTF-8")
 
-    @cached_property
-    def _first(self) -> dict[str, str]:
-        return dict(reversed(self._query))
-
     def query(self, name: str, default: str | None = None) -> str | None:
         """The first value of a query parameter, or `default`."""
-        return self._first.get(name, default)
+        fields = self._fields
+        if fields is None:
+            fields = self._fields = dict(reversed(self._all_fields()))
+        return fields.get(name, default)
 
     def query_all(self, name: str) -> list[str]:
         """All values of a repeated query parameter."""
-        return [value for key, value in self._query if key == name]
+        return [value for key, value in self._all_fields() if key == name]
 
     def query_required(self, name: str) -> str:
         """A query parameter that must be there; 400 M_MISSING_PARAM otherwise."""
@@ -204,6 +205,8 @@ class Router:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._root = _Node()
+        #: the nodes of templates without parameters, by their path; such a path has no better match
+        self._literal: dict[str, _Node] = {}
         for route in routes:
             for template in (route.path, *route.also):
                 self._add(route, template)
@@ -223,9 +226,14 @@ class Router:
         if route.method in node.routes:
             raise ValueError(f"two routes for {route.method} {template}")
         node.routes[route.method] = (route, tuple(names))
+        if not names:
+            self._literal[template] = node
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]] | int:
         """The route and its decoded parameters, or 404 or 405. Raises 400 for bad percent-encoding in a parameter."""
+        literal = self._literal.get(path)
+        if literal is not None and method in literal.routes:
+            return literal.routes[method][0], {}
         segments = path.split("/")
         found = self._find(self._root, segments, 0, method)
         if found is None:

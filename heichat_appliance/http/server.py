@@ -23,6 +23,7 @@ from .exchange import BodyWriter, Exchange, Headers, Sink, Site
 __all__ = ["BodyWriter", "Exchange", "HTTPFactory", "Headers", "Limits", "Sink", "Site"]
 
 _SWEEP_SECONDS = 1.0
+_BLOCKS_KEPT = 64  # nearly all answers have one of a handful
 _SPARE_CONNECTIONS = 256  # beyond the limit: as many are told so (503), all others are dropped without a word
 
 
@@ -49,6 +50,7 @@ class HTTPFactory(Factory):
         self._connections: set[Connection] = set()
         self._per_address: dict[str, int] = {}
         self._starts: dict[int, bytes] = {}  # status -> first lines of an answer, for as long as Date is right
+        self._blocks: dict[Headers, bytes] = {}  # headers that were asked for -> their lines
         self._sweeping: Any = None
         self._gone: Deferred[None] | None = None
 
@@ -132,10 +134,12 @@ class HTTPFactory(Factory):
 
     def head(self, status: int, headers: Headers, framing: bytes, keep: bool) -> bytes:
         """The head of an answer. ValueError if a header's name or value would end its line (response splitting)."""
-        block = b"".join([b"%b: %b\r\n" % header for header in headers])
-        lines = len(headers)
-        if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
-            raise ValueError("A header of the answer holds a line break.")
+        headers = tuple(headers)
+        block = self._blocks.get(headers)
+        if block is None:
+            if len(self._blocks) >= _BLOCKS_KEPT:
+                self._blocks.clear()
+            block = self._blocks[headers] = _lines(headers)
         start = self._starts.get(status)
         if start is None:
             start = self._starts[status] = self._start(status)
@@ -148,6 +152,14 @@ class HTTPFactory(Factory):
             *(status, reason.encode("ascii"), self._server_header),
             date.encode("ascii"),
         )
+
+
+def _lines(headers: Headers) -> bytes:
+    block = b"".join([b"%b: %b\r\n" % header for header in headers])
+    lines = len(headers)
+    if block.count(b"\n") != lines or block.count(b"\r") != lines or b"\0" in block:
+        raise ValueError("A header of the answer holds a line break.")
+    return block
 
 
 def _address_key(peer: str) -> str:

@@ -30,7 +30,8 @@ CORS: tuple[tuple[bytes, bytes], ...] = (
     (b"Access-Control-Expose-Headers", b"Retry-After, Content-Disposition, Content-Range, ETag"),
 )
 _COMMON = (*CORS, (b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff"))
-_JSON_HEADERS = ((b"Content-Type", b"application/json"), *_COMMON)
+_JSON = b"application/json"
+_JSON_HEADERS = ((b"Content-Type", _JSON), *_COMMON)
 _PREFLIGHT = (*CORS, (b"Access-Control-Max-Age", b"86400"))
 _UNRECOGNIZED = "this server does not know this path"
 
@@ -111,8 +112,7 @@ class Site:
             self._respond_unexpected(exchange, Failure())
         else:
             if isinstance(result, Deferred):
-                result.addCallbacks(self._respond, self._failed, callbackArgs=(exchange,), errbackArgs=(exchange,))
-                result.addErrback(self._failed, exchange)
+                result.addBoth(self._settled, exchange)
             else:
                 self._respond(result, exchange)
 
@@ -159,15 +159,24 @@ class Site:
 
     # -- answers -------------------------------------------------------------------------------------------------
 
+    def _settled(self, result: Any, exchange: Exchange) -> None:
+        if isinstance(result, Failure):
+            self._failed(result, exchange)
+            return
+        try:
+            self._respond(result, exchange)
+        except Exception:
+            self._respond_unexpected(exchange, Failure())
+
     def _respond(self, result: Any, exchange: Exchange) -> None:
         if result is ANSWERED or exchange.answered:
             return
         if type(result) is Response:
-            exchange.respond(
-                result.status,
-                ((b"Content-Type", result.content_type), *with_defaults(result.headers)),
-                result.body,
-            )
+            if result.headers or result.content_type != _JSON:
+                headers = ((b"Content-Type", result.content_type), *with_defaults(result.headers))
+            else:
+                headers = _JSON_HEADERS
+            exchange.respond(result.status, headers, result.body)
         else:
             exchange.respond(200, _JSON_HEADERS, orjson.dumps({} if result is None else result))
 

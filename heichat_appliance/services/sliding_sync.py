@@ -84,7 +84,7 @@ class SlidingSync:
         self._rooms = SlidingRooms(engine, parts, unread)
         self._extensions = SlidingExtensions(engine, notifier, typing, push_rules)
         self._gaps = Gaps(engine)
-        self._waiting = Waiting(engine, reactor, notifier)
+        self._waiting = Waiting(reactor, notifier)
 
     def answer(
         self, viewer: Viewer, request: SlidingRequest, pos: str | None, timeout_ms: int, set_presence: str | None

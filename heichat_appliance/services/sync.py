@@ -56,7 +56,7 @@ class Sync:
         self._presence = presence
         self._gaps = Gaps(engine)
         self._devices = DeviceNews(engine, notifier)
-        self._waiting = Waiting(engine, reactor, notifier)
+        self._waiting = Waiting(reactor, notifier)
 
     # -- asking and waiting --------------------------------------------------------------------------------------
 
@@ -146,6 +146,8 @@ class Sync:
         With `may_wait` presence alone is not worth an answer: it rides along with the next one (see services.presence).
         """
         since, upto = query.since or 0, self._engine.position
+        if may_wait and since == upto and to_device_since >= upto:
+            return None
         viewer = query.viewer
         standing = self._standings.at(viewer.user_id, upto)
         query.ignored = standing.ignored

@@ -7,18 +7,22 @@ does not hold up the rest.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 
-from heichat_appliance.db.engine import Engine
 from heichat_appliance.notify import Notifier
 
 #: Seconds of work at a stretch before others get a turn.
 SLICE = 0.01
+#: Time-outs of LONG seconds and more end at multiples of GRAIN seconds, so that those of one moment share a timer.
+LONG = 5.0
+GRAIN = 0.5
 
 #: The answer's JSON in pieces.
 Body = list[bytes]
@@ -29,16 +33,17 @@ Look = Callable[[bool], Any]
 class _Waiter:
     """A parked request."""
 
-    __slots__ = ("call", "look", "result", "user_id", "waiting")
+    __slots__ = ("group", "look", "result", "user_id", "waiting")
 
     def __init__(self, waiting: Waiting, user_id: str, look: Look) -> None:
         self.waiting = waiting
         self.user_id = user_id
         self.look = look
         self.result: Deferred[Body] = Deferred(self._gone)
-        self.call: Any = None
+        #: those whose time is up together with this one's, while it is parked
+        self.group: set[_Waiter] | None = None
 
-    def wake(self, position: int) -> None:
+    def wake(self) -> None:
         self.waiting.woken(self)
 
     def _gone(self, _: Deferred[Body]) -> None:
@@ -48,10 +53,12 @@ class _Waiter:
 class Waiting:
     """Those who wait for an answer."""
 
-    def __init__(self, engine: Engine, reactor: Any, notifier: Notifier) -> None:
-        self._engine = engine
+    def __init__(self, reactor: Any, notifier: Notifier) -> None:
         self._reactor = reactor
         self._notifier = notifier
+        #: who is parked, by the moment at which their time is up
+        self._parked: dict[float, set[_Waiter]] = {}
+        self._timers: dict[float, IDelayedCall] = {}
         self._woken: deque[_Waiter] = deque()
         self._draining = False
         self._stopping = False
@@ -61,17 +68,29 @@ class Waiting:
         if timeout_ms <= 0 or self._stopping:
             return _deferred(look(False))
         waiter = _Waiter(self, user_id, look)
-        self._notifier.register(user_id, waiter.wake)
+        self._notifier.register(user_id, waiter)
         try:
             found = look(True)
         except BaseException:
-            self._notifier.unregister(user_id, waiter.wake)
+            self._notifier.unregister(user_id, waiter)
             raise
         if found is None:
-            waiter.call = self._reactor.callLater(timeout_ms / 1000, self._timed_out, waiter)
+            self._park(waiter, timeout_ms / 1000)
             return waiter.result
-        self._notifier.unregister(user_id, waiter.wake)
+        self._notifier.unregister(user_id, waiter)
         return _deferred(found)
+
+    def _park(self, waiter: _Waiter, seconds: float) -> None:
+        now = self._reactor.seconds()
+        due = now + seconds
+        if seconds >= LONG:
+            due = math.ceil(due / GRAIN) * GRAIN
+        group = self._parked.get(due)
+        if group is None:
+            group = self._parked[due] = set()
+            self._timers[due] = self._reactor.callLater(due - now, self._timed_out, due)
+        group.add(waiter)
+        waiter.group = group
 
     def woken(self, waiter: _Waiter) -> None:
         """Something happened that may concern this waiter."""
@@ -84,16 +103,27 @@ class Waiting:
         until = time.perf_counter() + SLICE
         while self._woken:
             waiter = self._woken.popleft()
-            if waiter.call is not None:  # else it was answered, or is gone
+            if waiter.group is not None:  # else it was answered, or is gone
                 self._look(waiter, not self._stopping)
             if time.perf_counter() > until:
                 self._reactor.callLater(0, self._drain)
                 return
         self._draining = False
 
-    def _timed_out(self, waiter: _Waiter) -> None:
+    def _timed_out(self, due: float) -> None:
         """Time is up. What came at the last moment and has not been looked at yet must not be skipped."""
-        self._look(waiter, False)
+        del self._timers[due]
+        self._answer_all(list(self._parked.pop(due)))
+
+    def _answer_all(self, waiters: list[_Waiter]) -> None:
+        until = time.perf_counter() + SLICE
+        while waiters:
+            waiter = waiters.pop()
+            if waiter.group is not None:
+                self._look(waiter, False)
+            if time.perf_counter() > until:
+                self._reactor.callLater(0, self._answer_all, waiters)
+                return
 
     def _look(self, waiter: _Waiter, may_wait: bool) -> None:
         try:
@@ -112,15 +142,17 @@ class Waiting:
 
     def release(self, waiter: _Waiter) -> None:
         """The waiter waits no longer."""
-        self._notifier.unregister(waiter.user_id, waiter.wake)
-        call, waiter.call = waiter.call, None
-        if call is not None and call.active():
-            call.cancel()
+        self._notifier.unregister(waiter.user_id, waiter)
+        if waiter.group is not None:
+            waiter.group.discard(waiter)
+            waiter.group = None
 
     def stop(self) -> None:
         """Answer everybody who waits; nobody waits from now on."""
         self._stopping = True
-        self._notifier.wake_everybody(self._engine.position)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._notifier.wake_everybody()
 
 
 def _deferred(found: Any) -> Deferred[Body]:
