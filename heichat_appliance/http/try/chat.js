@@ -1,0 +1,89 @@
+// After the login: the bar, the list of rooms, and the open room beside it (on a phone: in its place).
+
+import { h, link } from "./dom.js";
+import { t, currentLanguage } from "./text.js";
+import { uniId } from "./names.js";
+import { RoomList } from "./roomlist.js";
+import { RoomView } from "./room.js";
+
+export class ChatPage {
+  constructor(app) {
+    this.app = app;
+    this.list = new RoomList(app);
+    this.room = null; // the RoomView of the open room
+    this.offline = h("p", { class: "offline", role: "status" });
+    this.main = h("main", { class: "pane" });
+    this.element = h(
+      "div", { class: "chat" },
+      this.#bar(),
+      this.offline,
+      h("div", { class: "panes" }, this.list.element, this.main),
+    );
+  }
+
+  #bar() {
+    const { app } = this;
+    const name = app.about.people.find((person) => person.uni_id === uniId(app.me))?.name ?? uniId(app.me);
+    return h(
+      "header", { class: "bar" },
+      h("h1", { class: "brand" }, app.about.brand, " ", h("small", {}, t("tryOut"))),
+      h("span", { class: "me", title: app.me, "aria-label": t("signedInAs", name) }, name),
+      languages(app),
+      h("button", { class: "quiet", type: "button", onclick: () => app.logout() }, t("signOut")),
+    );
+  }
+
+  update() {
+    const text = this.app.online ? "" : t("offline");
+    if (this.offline.textContent !== text) this.offline.textContent = text;
+    this.list.update();
+    this.#choose();
+    this.room?.update();
+  }
+
+  /** Show the room that the address names, or the welcome. */
+  #choose() {
+    const id = this.app.openRoom;
+    const room = this.app.store.rooms.get(id);
+    const wanted = room && !room.invited ? id : id && !this.app.ready ? "loading" : room || id ? `later ${id}` : "welcome";
+    this.element.classList.toggle("room-open", Boolean(id));
+    if (this.shown === wanted) return;
+    this.room?.close();
+    this.room = wanted === id && id ? new RoomView(this.app, room) : null;
+    this.main.replaceChildren(this.room ? this.room.element : wanted === "welcome" ? this.#welcome() : this.#waiting());
+    if (this.shown !== undefined) this.#focus();
+    this.shown = wanted;
+  }
+
+  #focus() {
+    if (this.room) this.room.focus();
+    else if (this.shown && !this.app.openRoom) this.list.focus();
+  }
+
+  #waiting() {
+    const back = () => this.app.open(null);
+    return h("div", { class: "welcome" }, h("p", {}, t("loading")), h("button", { class: "quiet", onclick: back }, t("back")));
+  }
+
+  #welcome() {
+    const name = this.app.about.people.find((person) => person.uni_id === uniId(this.app.me))?.name ?? uniId(this.app.me);
+    return h(
+      "div", { class: "welcome" },
+      h("h2", {}, t("welcome", name)),
+      h("p", {}, t("welcomeSteps")),
+      h("ol", {}, h("li", {}, t("step1")), h("li", {}, t("step2")), h("li", {}, t("step3"), " ", link("/try/", t("secondTab")), ".")),
+      h("p", { class: "honest" }, t("honest")),
+    );
+  }
+}
+
+/** The switch between German and English. */
+export function languages(app) {
+  const button = (language, name) =>
+    h(
+      "button",
+      { type: "button", lang: language, "aria-pressed": String(currentLanguage() === language), onclick: () => app.speak(language), title: name },
+      language.toUpperCase(),
+    );
+  return h("div", { class: "languages", role: "group", "aria-label": t("language") }, button("de", "Deutsch"), button("en", "English"));
+}
