@@ -1,8 +1,9 @@
 // After the login: the bar, the list of rooms, and the open room beside it (on a phone: in its place).
 
 import { h, link } from "./dom.js";
-import { t, currentLanguage } from "./text.js";
+import { t } from "./text.js";
 import { uniId } from "./names.js";
+import { languages } from "./bar.js";
 import { RoomList } from "./roomlist.js";
 import { RoomView } from "./room.js";
 
@@ -75,15 +76,4 @@ export class ChatPage {
       h("p", { class: "honest" }, t("honest")),
     );
   }
-}
-
-/** The switch between German and English. */
-export function languages(app) {
-  const button = (language, name) =>
-    h(
-      "button",
-      { type: "button", lang: language, "aria-pressed": String(currentLanguage() === language), onclick: () => app.speak(language), title: name },
-      language.toUpperCase(),
-    );
-  return h("div", { class: "languages", role: "group", "aria-label": t("language") }, button("de", "Deutsch"), button("en", "English"));
 }

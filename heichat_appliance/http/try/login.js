@@ -3,8 +3,8 @@
 import { MatrixError } from "./api.js";
 import { h } from "./dom.js";
 import { t, roleName } from "./text.js";
-import { initials } from "./names.js";
-import { languages } from "./chat.js";
+import { face } from "./face.js";
+import { languages } from "./bar.js";
 
 export class LoginPage {
   constructor(app) {
@@ -33,7 +33,7 @@ export class LoginPage {
     const act = () => this.#login(person.uni_id, person.password);
     return h(
       "button", { class: "card", type: "button", onclick: act, "aria-label": t("signInAs", person.name) },
-      h("span", { class: "face", "aria-hidden": "true" }, initials(person.name)),
+      face(person.name, person.uni_id),
       h("span", { class: "who" }, h("strong", {}, person.name), h("small", {}, `${person.uni_id} · ${roleName(person.role)}`)),
     );
   }

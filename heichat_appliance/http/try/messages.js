@@ -3,7 +3,7 @@
 import { h, linked } from "./dom.js";
 import { t, clockTime, dayName, currentLanguage } from "./text.js";
 import { personName, sentence } from "./names.js";
-import { face } from "./roomlist.js";
+import { face } from "./face.js";
 
 const TOGETHER = 5 * 60_000; // milliseconds within which messages of one person stand together
 const EMOJIS = ["👍", "❤️"];

@@ -10,13 +10,6 @@ export function personName(room, userId) {
 
 export const uniId = (userId) => userId.slice(1).split(":")[0];
 
-/** "AM" of "Alice Müller". */
-export function initials(name) {
-  const words = name.split(/[\s.]+/).filter((word) => /^\p{Lu}/u.test(word) && !["Prof", "Dr"].includes(word));
-  const chosen = words.length > 1 ? [words[0], words.at(-1)] : [words[0] ?? name];
-  return chosen.map((word) => [...word][0] ?? "").join("").toUpperCase();
-}
-
 /** A room's name; without one it is called after the people in it. */
 export function roomName(room, me) {
   const name = room.content("m.room.name")?.name ?? room.content("m.room.canonical_alias")?.alias;

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { t } from "./text.js";
 import { uniId } from "./names.js";
-import { face } from "./roomlist.js";
+import { face } from "./face.js";
 
 const PAUSE = 250; // milliseconds without a key until the directory is asked
 const SHORTEST = 2; // characters of a search

@@ -2,7 +2,8 @@
 
 import { h, reconcile } from "./dom.js";
 import { t, clockTime, dayName, currentLanguage } from "./text.js";
-import { initials, personName, roomName } from "./names.js";
+import { personName, roomName } from "./names.js";
+import { face } from "./face.js";
 import { fold } from "./timeline.js";
 import { preview } from "./messages.js";
 import { chooseDirect, chooseRoom } from "./dialogs.js";
@@ -84,10 +85,4 @@ export class RoomList {
       );
     return { key: room.id, version: JSON.stringify([currentLanguage(), open, name, line, unread, room.highlighted, time]), make };
   }
-}
-
-/** A round sign with initials, in one of a few colours. */
-export function face(name, id) {
-  const colour = [...id].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 6;
-  return h("span", { class: `face colour${colour}`, "aria-hidden": "true" }, initials(name));
 }
