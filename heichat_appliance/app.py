@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from zope.interface import providedBy
@@ -113,6 +112,7 @@ from heichat_appliance.services.url_previews import UrlPreviews
 from heichat_appliance.services.user_directory import UserDirectory
 from heichat_appliance.services.wakeups import Wakeups
 from heichat_appliance.store import state
+from heichat_appliance.tls import Certificates
 
 log = Logger()
 
@@ -156,6 +156,7 @@ class Appliance:
         )
         self.factory = HTTPFactory(self.site, reactor, limits=limits)
         self.ports: list[IListeningPort] = []
+        self.tls = Certificates()
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -366,9 +367,7 @@ class Appliance:
         await self.push.start()
         await self.key_backup.start()
         for endpoint in self.config["server"].listen:
-            if "backlog=" not in endpoint and endpoint.startswith(("tcp:", "tcp6:", "ssl:")):
-                endpoint += ":backlog=1024"  # Twisted's 50 make people wait when all reconnect after a restart
-            self.ports.append(await serverFromString(self.reactor, endpoint).listen(self.factory))
+            self.ports.append(await self.tls.endpoint(self.reactor, endpoint).listen(self.factory))
         for line in self.describe():
             log.info("{line}", line=line)
 
@@ -379,6 +378,8 @@ class Appliance:
         yield f"database: {self.database_path}, version {self.database_version}, durability {self.config['storage'].durability}"
         for port in self.ports:
             yield f"listening: {port.getHost()}"
+        for certificate in self.tls.describe():
+            yield f"TLS: certificate for {certificate}"
         yield f"plugins: {', '.join(self.plugins)}"
 
     async def stop(self) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from heichat_appliance import tls
+
 REQUIRED = object()
 
 SERVER_NAME = re.compile(r"[A-Za-z0-9.\-]{1,230}(:[0-9]{1,5})?")
@@ -106,6 +108,8 @@ def endpoints(value: str) -> tuple[str, ...]:
     for one in found:
         if one.split(":")[0] not in {"tcp", "tcp6", "ssl", "unix", "systemd"}:
             raise ValueError(f"{one!r} is not a Twisted server endpoint such as tcp:8008:interface=127.0.0.1")
+        if one.startswith("ssl:"):
+            tls.parse(one)
     return found
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from heichat_appliance.app import Appliance
 from heichat_appliance.config import Config, ConfigErrors, read
 from heichat_appliance.db.database import DatabaseRefused
 from heichat_appliance.plugins import all_sections
+from heichat_appliance.systemd import Supervisor
 
 log = Logger()
 
@@ -64,6 +66,7 @@ class HeichatService(Service):
     def __init__(self, config: Config) -> None:
         self._config = config
         self._appliance: Appliance | None = None
+        self._supervisor = Supervisor()
 
     def startService(self) -> None:
         """Build and start; a refusal is told in one sentence and ends the process."""
@@ -72,14 +75,30 @@ class HeichatService(Service):
         Service.startService(self)
         _allow_many_connections()
         reactor.callWhenRunning(_end_well_on_sigterm)  # type: ignore[attr-defined]
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))  # type: ignore[attr-defined]
         try:
             self._appliance = Appliance(self._config, reactor)
         except (DatabaseRefused, ConfigErrors) as error:
             _refuse_start(str(error))
-        started = Deferred.fromCoroutine(self._appliance.start())
+        started = Deferred.fromCoroutine(self._appliance.start()).addCallback(lambda _: self._ready())
         if self._config.demo:
             started.addCallback(lambda _: self._greet())
         started.addErrback(lambda failure: _end(failure))
+
+    def _ready(self, problems: Sequence[str] = ()) -> None:
+        """Tell systemd."""
+        from twisted.internet import reactor
+
+        name = self._config["server"].name
+        self._supervisor.ready("; ".join([f"serving {name}", *problems]), reactor)
+
+    def _reload(self) -> None:
+        """SIGHUP: read again what may change while the daemon runs, which are the certificates."""
+        if not self.running or self._appliance is None or not self._appliance.ports:
+            return  # not listening yet (what is there will be read), or no longer
+        log.info("SIGHUP: reading the certificates again")
+        self._supervisor.reloading()
+        self._ready(self._appliance.tls.reload())
 
     def _greet(self) -> None:
         assert self._appliance is not None
@@ -91,6 +110,7 @@ class HeichatService(Service):
     def stopService(self) -> Deferred[None] | None:
         """Stop accepting, answer waiting syncs, finish the queue, close the database."""
         Service.stopService(self)
+        self._supervisor.stopping()
         return None if self._appliance is None else Deferred.fromCoroutine(self._appliance.stop())
 
 

@@ -10,7 +10,7 @@ import pytest
 import heichat_appliance
 
 ROOT = Path(heichat_appliance.__file__).parent
-FOUNDATION = {"errors", "ids", "clock", "notify", "ratelimit", "config", "settings", "extension", "outgoing"}
+FOUNDATION = {"errors", "ids", "clock", "notify", "ratelimit", "config", "settings", "extension", "outgoing", "tls"}
 #: What each part may import besides itself and the foundation.
 ALLOWED: dict[str, set[str]] = {
     "protocol": set(),
