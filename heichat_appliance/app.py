@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from zope.interface import providedBy
 
 from heichat_appliance import __version__
+from heichat_appliance.calls import setup as calls_setup
 from heichat_appliance.clock import Clock, SystemClock
 from heichat_appliance.config import Config, ConfigErrors
 from heichat_appliance.db import database
@@ -54,6 +55,7 @@ from heichat_appliance.http import try_client as try_routes
 from heichat_appliance.http import url_previews as url_preview_routes
 from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
+from heichat_appliance.http import voip as voip_routes
 from heichat_appliance.http.routing import Gate, Route
 from heichat_appliance.http.server import HTTPFactory, Limits
 from heichat_appliance.http.site import Site
@@ -138,6 +140,7 @@ class Appliance:
         try:
             self.database_path, self.database_version = database.prepare(self.data_dir, self.server_name)
             self.signer = load_signer(self.data_dir, self.server_name)
+            self.calls = calls_setup.build(config, self.data_dir, self.clock)
             self.engine = Engine(self.database_path, reactor, durability=config["storage"].durability)
         except BaseException:
             self._lock.release()
@@ -333,13 +336,17 @@ class Appliance:
                 self.media, self.thumbnails, unauthenticated=self.config["media"].unauthenticated_downloads
             ),
             *(url_preview_routes.routes(self.url_previews) if self.url_previews else ()),
-            *absent_routes.routes(previews=self.url_previews is not None),
+            *(voip_routes.routes(self.calls.offer) if self.calls else ()),
+            *absent_routes.routes(previews=self.url_previews is not None, calls=self.calls is not None),
             *openid_routes.routes(OpenId(self.clock, self.server_name)),
             *version_routes.routes(
                 self.accounts,
                 public_url=server.public_url,
                 display_name_is_free=self.config["accounts"].display_name == "free",
                 support_email=server.support_email,
+                well_known=version_routes.element_discovery(
+                    self.config["web"].conference_url, relayed_calls=self.calls is not None
+                ),
             ),
         ]
 

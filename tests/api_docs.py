@@ -13,12 +13,14 @@ from heichat_appliance.http.apidoc import document
 from tests.appliance import Appliance
 
 PATH = Path(__file__).parent.parent / "docs" / "api.md"
+#: With everything switched on that has operations.
+CONFIG = {"calls": {"enabled": "yes", "listen": "udp:127.0.0.1:0, tcp:127.0.0.1:0"}}
 PLUGINS = ("demo_directory", "terms_consent", "closed_rooms")
 
 
 async def text(folder: Path) -> str:
     """The document of an appliance with the usual plugins."""
-    server = await Appliance.start(folder, plugins=PLUGINS)
+    server = await Appliance.start(folder, plugins=PLUGINS, config=CONFIG)
     try:
         return document(server.daemon.site.router.routes)
     finally:

@@ -17,6 +17,7 @@ _NO_TOKENS = MatrixError(
     400, "M_FORBIDDEN", "logins by token are not offered; use your Uni-ID / Anmeldung nur mit der Uni-ID"
 )
 _NO_EVENTS = forbidden("this event stream was replaced by /sync / Dieser Ereignisstrom wurde durch /sync ersetzt")
+_NO_CALLS = not_found("calls have no relay here / Anrufe haben hier keine Vermittlung")
 _NO_PREVIEWS = forbidden("this server fetches no foreign pages / Dieser Server ruft keine fremden Seiten ab")
 
 _V3 = "/_matrix/client/v3/"
@@ -30,7 +31,7 @@ _ANSWERS: tuple[tuple[str, str, Auth, dict[str, Any] | MatrixError], ...] = (
     ("GET", _V3 + "thirdparty/user/{protocol}", Auth.USER, _NOT_FOUND),
     ("GET", _V3 + "thirdparty/location", Auth.USER, _NOT_FOUND),
     ("GET", _V3 + "thirdparty/user", Auth.USER, _NOT_FOUND),
-    ("GET", _V3 + "voip/turnServer", Auth.USER, _NOT_FOUND),
+    ("GET", _V3 + "voip/turnServer", Auth.USER, _NO_CALLS),
     ("POST", _V1 + "appservice/{appserviceId}/ping", Auth.NONE, _NO_BRIDGES),
     ("POST", _V1 + "login/get_token", Auth.USER, _NO_TOKENS),
     ("GET", _V3 + "login/sso/redirect/{idpId}", Auth.NONE, _NOT_FOUND),
@@ -42,8 +43,9 @@ _ANSWERS: tuple[tuple[str, str, Auth, dict[str, Any] | MatrixError], ...] = (
 )
 
 
-def routes(*, previews: bool) -> list[Route]:
-    """The operations that find nothing here; `previews`: URL previews are elsewhere."""
+def routes(*, previews: bool, calls: bool) -> list[Route]:
+    """The operations that find nothing here; `previews`, `calls`: there are URL previews, there is a relay for calls."""
+    present = [_NO_PREVIEWS] * previews + [_NO_CALLS] * calls
     return [
         Route(
             method=method,
@@ -56,7 +58,7 @@ def routes(*, previews: bool) -> list[Route]:
             absent=_described(answer),
         )
         for method, path, auth, answer in _ANSWERS
-        if not (previews and answer is _NO_PREVIEWS)
+        if answer not in present
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -69,6 +70,22 @@ def routes(
         _row("/.well-known/matrix/client", client, Auth.NONE, "none"),
         _row("/.well-known/matrix/support", support, Auth.NONE, "none"),
     ]
+
+
+def element_discovery(conference_url: str | None, *, relayed_calls: bool) -> dict[str, Any]:
+    """What Element reads in /.well-known/matrix/client besides the specification's keys.
+
+    Source: element-web, docs of `io.element.jitsi` and `io.element.voip`. The button for a conference in a room opens the
+    Jitsi Meet server of `preferredDomain` (the older key is for older apps); with a relay of our own nobody's address
+    is told to the public STUN server that Element falls back to otherwise.
+    """
+    found: dict[str, Any] = {}
+    if conference_url:
+        jitsi = {"preferredDomain": urlsplit(conference_url).netloc}
+        found |= {"io.element.jitsi": jitsi, "im.vector.riot.jitsi": jitsi}
+    if relayed_calls:
+        found["io.element.voip"] = {"disable_fallback_ice": True}
+    return found
 
 
 def _constant(value: dict[str, Any]) -> Callable[[Request], Response]:

@@ -191,6 +191,8 @@ ACCOUNT = [
     *(row(f"{method} v1/admin/{what}/{{userId}}", {flag: {value}}, body, by="admin", userId="<bob>")
       for what, flag in (("suspend", "suspended"), ("lock", "locked"))
       for method, value, body in (("PUT", True, {flag: True}), ("GET", True, None), ("PUT", False, {flag: False}))),
+    row("GET v3/voip/turnServer", {"username": re.compile(r"\d+:@alice:chat\.test"), "password": TOKEN, "ttl": int,
+                                   "uris": [re.compile(r"turn:chat\.test:\d+\?transport=(udp|tcp)")]}),
     row("POST v3/user/{userId}/openid/request_token",
         {"access_token": TOKEN, "token_type": {"Bearer"}, "matrix_server_name": str, "expires_in": int}, {}),
     row("GET /_matrix/federation/v1/openid/userinfo", {"sub": USER_ID}, by=None, query={"access_token": "<openid>"}),
@@ -381,7 +383,7 @@ ABSENT_HERE = [
     *refused(400, "M_THREEPID_MEDIUM_NOT_SUPPORTED",
              *(f"POST v3/account/3pid/{medium}/requestToken" for medium in ("email", "msisdn"))),
     *refused(400, "M_FORBIDDEN", "POST v1/login/get_token"),
-    *refused(404, "M_NOT_FOUND", "GET v3/voip/turnServer", "GET v3/login/sso/redirect/{idpId}",
+    *refused(404, "M_NOT_FOUND", "GET v3/login/sso/redirect/{idpId}",
              "GET v3/events/{eventId}",
              "GET /.well-known/matrix/policy_server", *(f"GET v3/thirdparty/{what}" for what in (
                  "protocol/{protocol}", "location/{protocol}", "user/{protocol}", "location", "user")),

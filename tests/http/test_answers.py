@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 
-from tests.api_docs import PLUGINS
+from tests.api_docs import CONFIG, PLUGINS
 from tests.appliance import Actor, Answer, Appliance, q
 from tests.encryption_kit import DeviceKit, PersonKit
 from tests.http.answer_matcher import ABSENT, problems
@@ -162,7 +162,7 @@ async def do_all(world: World) -> list[Answer]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    config = {"server": {"support_email": "help@chat.test"}}
+    config = {"server": {"support_email": "help@chat.test"}, **CONFIG}
     server = wait(Appliance.start(tmp_path_factory.mktemp("answers"), plugins=PLUGINS, config=config))
     yield wait(make_world(server))
     wait(server.stop())
