@@ -97,6 +97,11 @@ class Connection:
     def connectionMade(self) -> None:
         """Part of IProtocol; makeConnection does it all."""
 
+    @property
+    def socket(self) -> Any:
+        """What lies beneath, for factories that ask the system who is at the other end."""
+        return self._transport.socket
+
     def dataReceived(self, data: bytes) -> None:
         state = self._state
         if state >= _LINGER:

@@ -115,6 +115,10 @@ class Accounts:
     def set_flag(self, admin: str, user_id: str, flag: Flag, value: bool) -> Deferred[None]:
         """Lock or suspend an account, or undo it. Errors as `flag`; 403 for one's own account, too."""
         self._admit_admin(admin, user_id, may_be_self=False)
+        return self.put_flag(user_id, flag, value)
+
+    def put_flag(self, user_id: str, flag: Flag, value: bool) -> Deferred[None]:
+        """Lock or suspend an account, or undo it, for the operator, who may do it to everybody. 404 M_NOT_FOUND."""
 
         def job(tx: Transaction) -> None:
             if not accounts.set_flag(tx.execute, user_id, flag, value):

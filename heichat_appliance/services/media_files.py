@@ -97,6 +97,13 @@ class MediaFiles:
             if not self._is_referenced(digest):
                 self.path(digest).unlink(missing_ok=True)
 
+    def remove(self, digest: str) -> None:
+        """Delete content that nobody has any more, and what was made from it. Waits for the disk."""
+        if not self._held[digest] and not self._is_referenced(digest):
+            self.path(digest).unlink(missing_ok=True)
+        for made in self.thumbnail_path(digest, "").parent.glob(f"{digest}-*"):
+            made.unlink(missing_ok=True)
+
 
 class Incoming:
     """A file that is coming in: it takes the bytes (it is a Sink of the HTTP server) and knows their hash.

@@ -13,10 +13,12 @@ from heichat_appliance import ids
 from heichat_appliance.db.engine import Transaction
 from heichat_appliance.protocol.roomversions import DEFAULT, ROOM_VERSIONS
 from heichat_appliance.services.timeline import RoomView, Timeline
-from heichat_appliance.store import account_data, consent, profiles
+from heichat_appliance.store import account_data, consent, events, profiles
 
 ROOM_NAME = "Server Notices"
 TOPIC = "Mitteilungen des Dienstes / Messages from the service"
+#: In the place of the device that an event was sent from: the administrator has none.
+_NO_DEVICE = ""
 
 
 class Notices:
@@ -27,18 +29,34 @@ class Notices:
         self._server_name = server_name
         self.administrator = administrator
 
-    def post(self, tx: Transaction, user_id: str, content: dict[str, Any], asked_version: str | None = None) -> None:
+    def post(
+        self,
+        tx: Transaction,
+        user_id: str,
+        content: dict[str, Any],
+        asked_version: str | None = None,
+        once: str | None = None,
+    ) -> bool:
         """Send a message to the person, in their room of notices; the room is made, or they are invited again, if need
-        be. `asked_version`: the version of the terms that this message asks for."""
+        be. `asked_version`: the version of the terms that this message asks for; `once`: a name of this notice, which
+        nobody gets twice. Whether it was sent now."""
         known = consent.notice_room(tx.execute, user_id)
+        if once is not None and known is not None and self._has(tx, known[0], once):
+            return False
         view = self._create(tx, user_id) if known is None else self._timeline.view(tx, known[0])
         if view.membership(user_id) not in ("join", "invite"):
             self._add(tx, view, "m.room.member", self._member(tx, user_id, "invite"), user_id)
         self._timeline.append(
-            tx, view, type="m.room.message", sender=self.administrator, content={"msgtype": "m.text", **content}
-        )
+            tx, view, type="m.room.message", sender=self.administrator, content={"msgtype": "m.text", **content},
+            device_id=None if once is None else _NO_DEVICE, txn_id=once,
+        )  # fmt: skip
         asked = asked_version if asked_version is not None or known is None else known[1]
         consent.put_notice_room(tx, user_id, view.room_id, asked)
+        return True
+
+    def _has(self, tx: Transaction, room_id: str, once: str) -> bool:
+        known = events.by_transaction(tx.execute, self.administrator, _NO_DEVICE, once, room_id, "m.room.message")
+        return known is not None
 
     def _create(self, tx: Transaction, user_id: str) -> RoomView:
         version = ROOM_VERSIONS[DEFAULT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from heichat_appliance.db.engine import Transaction
@@ -89,3 +90,33 @@ def used(execute: Execute, user_id: str) -> int:
 def is_referenced(execute: Execute, sha256: str) -> bool:
     """Whether a medium has this content."""
     return execute("SELECT 1 FROM media WHERE sha256 = ?", (sha256,)).fetchone() is not None
+
+
+# -- for the operator --------------------------------------------------------------------------------------------
+
+
+def of_content(execute: Execute, sha256: str) -> list[Medium]:
+    """All media with this content."""
+    return [Medium._make(row) for row in execute(f"SELECT {_COLUMNS} FROM media WHERE sha256 = ?", (sha256,))]
+
+
+def newest(execute: Execute, user_id: str | None, limit: int) -> list[Medium]:
+    """The last `limit` uploads, of one person or of all, the newest first."""
+    rows = execute(
+        f"SELECT {_COLUMNS} FROM media WHERE sha256 IS NOT NULL AND (?1 IS NULL OR user_id = ?1) "
+        "ORDER BY created_ts DESC, media_id LIMIT ?2",
+        (user_id, limit),
+    )
+    return [Medium._make(row) for row in rows]
+
+
+def contents(execute: Execute) -> Iterator[tuple[str, int]]:
+    """(sha256, size) of everything that lies in the folder of media."""
+    yield from execute("SELECT sha256, max(size) FROM media WHERE sha256 IS NOT NULL GROUP BY sha256 ORDER BY sha256")
+
+
+def remove(execute: Execute, medium: Medium) -> None:
+    """Forget a medium and give its owner the quota back."""
+    execute("DELETE FROM media WHERE media_id = ?", (medium.media_id,))
+    if medium.size is not None:
+        execute("UPDATE media_usage SET bytes = bytes - ? WHERE user_id = ?", (counted(medium.size), medium.user_id))

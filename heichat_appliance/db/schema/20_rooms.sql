@@ -91,3 +91,9 @@ CREATE TABLE relations (
 CREATE UNIQUE INDEX relations_of_event ON relations (pos);
 CREATE INDEX relations_threads ON relations (room_id, rel_type, pos);
 CREATE INDEX relations_annotations ON relations (parent_id, sender, type, agg_key) WHERE rel_type = 'm.annotation';
+
+-- Rooms that the operator has frozen: nothing can be added to them but leaving (and redactions).
+CREATE TABLE frozen_rooms (
+    room_id TEXT PRIMARY KEY REFERENCES rooms (room_id),
+    ts      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
