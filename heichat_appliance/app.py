@@ -56,6 +56,7 @@ from heichat_appliance.http import url_previews as url_preview_routes
 from heichat_appliance.http import user_directory as user_directory_routes
 from heichat_appliance.http import versions as version_routes
 from heichat_appliance.http import voip as voip_routes
+from heichat_appliance.http.admin_socket import AdminSocket
 from heichat_appliance.http.routing import Gate, Route
 from heichat_appliance.http.server import HTTPFactory, Limits
 from heichat_appliance.http.site import Site
@@ -71,6 +72,7 @@ from heichat_appliance.services.cross_signing import CrossSigning
 from heichat_appliance.services.dehydrated import Dehydrated
 from heichat_appliance.services.device_lists import DeviceLists
 from heichat_appliance.services.ephemeral import Typing
+from heichat_appliance.services.frozen import FrozenRooms
 from heichat_appliance.services.history import History
 from heichat_appliance.services.invitees import Invitees
 from heichat_appliance.services.key_backup import KeyBackup
@@ -159,6 +161,7 @@ class Appliance:
         )
         self.factory = HTTPFactory(self.site, reactor, limits=limits)
         self.ports: list[IListeningPort] = []
+        self.admin = AdminSocket(self)
         self.tls = Certificates()
 
     # -- building ------------------------------------------------------------------------------------------------
@@ -200,7 +203,8 @@ class Appliance:
         self.login = Login(passwords, self.accounts, self.sessions)
         self.uia = Uia(passwords, self.accounts, self.clock)
         self.renderer = Renderer(self.engine)
-        policies = [policy.check_event for policy in self.providers(IEventPolicy)]
+        self.frozen_rooms = FrozenRooms(self.engine, self.clock)
+        policies = [policy.check_event for policy in (self.frozen_rooms, *self.providers(IEventPolicy))]
         self.timeline = Timeline(self.signer, self.clock, policies)
         self.timeline.redacting_state = self.renderer.redacting_state
         self._build_room_services()
@@ -375,6 +379,7 @@ class Appliance:
         await self.key_backup.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await self.tls.endpoint(self.reactor, endpoint).listen(self.factory))
+        self.admin.start()
         for line in self.describe():
             log.info("{line}", line=line)
 
@@ -393,6 +398,7 @@ class Appliance:
         """Stop accepting, answer waiting syncs, finish the queue, close the database."""
         for port in self.ports:
             await maybeDeferred(port.stopListening)
+        await self.admin.stop()
         self.sync.stop()
         self.sliding_sync.stop()
         self.presence.stop()
