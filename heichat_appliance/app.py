@@ -73,6 +73,7 @@ from heichat_appliance.services.dehydrated import Dehydrated
 from heichat_appliance.services.device_lists import DeviceLists
 from heichat_appliance.services.ephemeral import Typing
 from heichat_appliance.services.frozen import FrozenRooms
+from heichat_appliance.services.gap import Gaps
 from heichat_appliance.services.history import History
 from heichat_appliance.services.invitees import Invitees
 from heichat_appliance.services.key_backup import KeyBackup
@@ -227,12 +228,13 @@ class Appliance:
         self._build_readers()
         self.room_parts = RoomParts(self.engine, self.clock, self.renderer, self.bundles)
         self.room_sections = RoomSections(self.engine, self.room_parts, self.unread, self.typing)
+        gaps = Gaps(self.engine)
         self.sync = Sync(
-            self.engine, self.reactor, self.clock, self.notifier, self.room_sections, self.standings,
+            self.engine, self.reactor, self.clock, self.notifier, gaps, self.room_sections, self.standings,
             self.push_rules.content, self.presence,
         )  # fmt: skip
         self.sliding_sync = SlidingSync(
-            self.engine, self.reactor, self.clock, self.notifier, self.room_parts, self.unread, self.standings,
+            self.engine, self.reactor, self.clock, self.notifier, gaps, self.room_parts, self.unread, self.standings,
             self.typing, self.presence, self.push_rules.content,
         )  # fmt: skip
         self.keys = Keys(self.engine)

@@ -1,12 +1,15 @@
-"""What happened between two positions: read once, shared by everybody who asks for the same two.
+"""What happened between two positions, for all who ask.
 
-A thousand people who wait in one room ask for the same gap, so its events are read once and serialised once.
+The newest events and receipts are read once, after their commit, and kept for a while (`Recent`). A thousand people who
+wait in one room ask for the same gap, so what a gap's answers have in common is made once (`Gap.shared`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Hashable
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Collection, Hashable
+from operator import attrgetter
 from typing import Any
 
 from heichat_appliance.db.engine import Engine
@@ -14,58 +17,188 @@ from heichat_appliance.store import device_lists, events, receipts, state
 from heichat_appliance.store.events import StoredEvent
 from heichat_appliance.store.receipts import Receipt
 
-#: A gap of at most so many positions is read as a whole; a wider one by room.
-SMALL = 1_000
+#: Events and receipts kept in memory; what is older is read by room.
+MAX_KEPT = 5_000
+#: When nobody asked for so many positions, what lies between is not fetched any more.
+MAX_BEHIND = 2_000
 #: Gaps kept. Those of one moment have few beginnings and one end.
 MAX_GAPS = 64
+#: So few rooms are looked at one by one, rather than all in which something happened.
+FEW = 100
+
+_position = attrgetter("pos")
+_Key = tuple[str, str, str]
+
+
+class _Room:
+    """What is new in a room: events in order, the last receipt of each person, type and thread in order; `pos`: of the
+    newest of all these."""
+
+    __slots__ = ("events", "pos", "receipts")
+
+    def __init__(self) -> None:
+        self.pos = 0
+        self.events: list[StoredEvent] = []
+        self.receipts: dict[_Key, Receipt] = {}
+
+    def last_receipt(self) -> int:
+        return next(reversed(self.receipts.values())).pos if self.receipts else 0
+
+
+class Recent:
+    """The events and receipts of all rooms at the positions start < pos <= upto."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.start = self.upto = engine.position
+        #: Nobody's device list, and nobody's sharing of encrypted rooms, changed after this position.
+        self.device_lists_changed = self.start
+        #: in the order of the newest position
+        self._rooms: OrderedDict[str, _Room] = OrderedDict()
+        self._kept: deque[StoredEvent | Receipt] = deque()
+
+    def catch_up(self) -> None:
+        """Fetch what was committed since the last call."""
+        after, upto = self.upto, self._engine.position
+        if upto <= after:
+            return
+        self.upto = upto
+        if upto - after > MAX_BEHIND:
+            self.start = self.device_lists_changed = upto
+            self._rooms.clear()
+            self._kept.clear()
+            return
+        read = self._engine.read
+        found: list[StoredEvent | Receipt] = [*events.between(read, after, upto)]
+        moved = any(row.type in ("m.room.member", "m.room.encryption") for row in found)
+        redacted = {row.room_id for row in found if row.type == "m.room.redaction"}
+        found += receipts.by_position(read, after, upto)
+        for row in sorted(found, key=_position):
+            self._add(row)
+        for room_id in redacted:  # what is kept of the room may have changed
+            self._rooms[room_id].events = events.in_room(read, room_id, self.start, upto, MAX_KEPT)
+        if moved or device_lists.is_any_changed(read, after, upto):
+            self.device_lists_changed = upto
+        while len(self._kept) > MAX_KEPT:
+            self._drop(self._kept.popleft())
+
+    def _add(self, row: StoredEvent | Receipt) -> None:
+        room = self._rooms.get(row.room_id)
+        if room is None:
+            room = self._rooms[row.room_id] = _Room()
+        else:
+            self._rooms.move_to_end(row.room_id)
+        room.pos = row.pos
+        if isinstance(row, StoredEvent):
+            room.events.append(row)
+        else:
+            room.receipts.pop(_key(row), None)
+            room.receipts[_key(row)] = row
+        self._kept.append(row)
+
+    def _drop(self, row: StoredEvent | Receipt) -> None:
+        self.start = row.pos
+        room = self._rooms[row.room_id]
+        if isinstance(row, StoredEvent):
+            del room.events[0]
+        elif room.receipts[_key(row)].pos == row.pos:
+            del room.receipts[_key(row)]
+        if not (room.events or room.receipts):
+            del self._rooms[row.room_id]
+
+    def rooms(self, after: int) -> set[str]:
+        """The rooms with something after a position."""
+        found = set()
+        for room_id in reversed(self._rooms):
+            if self._rooms[room_id].pos <= after:
+                break
+            found.add(room_id)
+        return found
+
+    def receipt_rooms(self, after: int) -> set[str]:
+        """The rooms with receipts after a position."""
+        return {room_id for room_id in self.rooms(after) if self._rooms[room_id].last_receipt() > after}
+
+    def is_touched(self, room_id: str, after: int) -> bool:
+        """Whether something happened in a room after a position."""
+        room = self._rooms.get(room_id)
+        return room is not None and room.pos > after
+
+    def events(self, room_id: str, after: int, upto: int) -> list[StoredEvent]:
+        """The events of a room at after < pos <= upto, in order."""
+        room = self._rooms.get(room_id)
+        if room is None:
+            return []
+        first = bisect_right(room.events, after, key=_position)
+        if upto >= self.upto:
+            return room.events[first:]
+        return room.events[first : bisect_right(room.events, upto, key=_position)]
+
+    def receipts(self, room_id: str, after: int, upto: int) -> list[Receipt]:
+        """The receipts of a room at after < pos <= upto in order, private ones too."""
+        room = self._rooms.get(room_id)
+        if room is None:
+            return []
+        found = []
+        for receipt in reversed(room.receipts.values()):
+            if receipt.pos <= after:
+                break
+            if receipt.pos <= upto:
+                found.append(receipt)
+        return found[::-1]
 
 
 class Gap:
     """The positions after < pos <= upto."""
 
-    __slots__ = ("_engine", "_events", "_receipts", "after", "is_small", "may_change_device_lists", "shared", "upto")
+    __slots__ = ("_engine", "_recent", "after", "shared", "upto")
 
-    def __init__(self, engine: Engine, after: int, upto: int) -> None:
+    def __init__(self, engine: Engine, recent: Recent, after: int, upto: int) -> None:
         self._engine = engine
+        self._recent = recent
         self.after = after
         self.upto = upto
-        self.is_small = upto - after <= SMALL
         #: Serialised pieces that do not depend on the person, by whatever they depend on.
         self.shared: dict[Hashable, Any] = {}
-        self._events: dict[str, list[StoredEvent]] = defaultdict(list)
-        self._receipts: dict[str, list[Receipt]] = defaultdict(list)
-        #: Whether anybody's device list may have to be told of; False is certain.
-        self.may_change_device_lists = True
-        if self.is_small:
-            for event in events.between(engine.read, after, upto):
-                self._events[event.room_id].append(event)
-            for receipt in receipts.by_position(engine.read, after, upto):
-                self._receipts[receipt.room_id].append(receipt)
-            self.may_change_device_lists = device_lists.is_any_changed(engine.read, after, upto) or any(
-                event.type in ("m.room.member", "m.room.encryption")
-                for found in self._events.values()
-                for event in found
-            )
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether all of it is in memory."""
+        return self.after >= self._recent.start
+
+    @property
+    def may_change_device_lists(self) -> bool:
+        """Whether anybody's device list may have to be told of; False is certain."""
+        return not self.is_recent or self._recent.device_lists_changed > self.after
 
     def touched_rooms(self) -> set[str] | None:
-        """The rooms with new events or receipts; None if only a look at each room can tell."""
-        return self._events.keys() | self._receipts.keys() if self.is_small else None
+        """The rooms with new events or receipts, and maybe some with later ones; None if only a look at each room can tell."""
+        return self._recent.rooms(self.after) if self.is_recent else None
 
     def receipt_rooms(self) -> set[str] | None:
         """The rooms with new receipts; None if only a look at each room can tell."""
-        return set(self._receipts) if self.is_small else None
+        return self._recent.receipt_rooms(self.after) if self.is_recent else None
+
+    def touched_among(self, rooms: Collection[str]) -> set[str]:
+        """Those of the rooms that may have new events or receipts."""
+        if not self.is_recent:
+            return set(rooms)
+        if len(rooms) > FEW:
+            return self._recent.rooms(self.after).intersection(rooms)
+        recent, after = self._recent, self.after
+        return {room_id for room_id in rooms if recent.is_touched(room_id, after)}
 
     def events(self, room_id: str, limit: int) -> tuple[list[StoredEvent], bool]:
         """The last `limit` events of a room in the gap, in order, and whether there are more."""
-        if self.is_small:
-            found = self._events.get(room_id, [])
+        if self.is_recent:
+            found = self._recent.events(room_id, self.after, self.upto)
             return found[-limit:], len(found) > limit
         return last_events(self._engine, room_id, self.after, self.upto, limit)
 
     def receipts(self, room_id: str) -> list[Receipt]:
         """The receipts of a room in the gap, private ones too."""
-        if self.is_small:
-            return self._receipts.get(room_id, [])
+        if self.is_recent:
+            return self._recent.receipts(room_id, self.after, self.upto)
         return receipts.changed(self._engine.read, room_id, self.after, self.upto)
 
     def state(self, room_id: str) -> list[StoredEvent]:
@@ -78,25 +211,25 @@ class Gaps:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._recent = Recent(engine)
         self._kept: OrderedDict[tuple[int, int], Gap] = OrderedDict()
 
     def get(self, after: int, upto: int) -> Gap:
-        """The gap after < pos <= upto. Positions never change what lies behind them, but for redactions."""
+        """The gap after < pos <= upto, where `upto` is the newest position."""
         gap = self._kept.get((after, upto))
         if gap is None:
-            gap = Gap(self._engine, after, upto)
-            if gap.is_small:
-                self._kept[(after, upto)] = gap
-                if len(self._kept) > MAX_GAPS:
-                    self._kept.popitem(last=False)
+            self._recent.catch_up()
+            gap = self._kept[(after, upto)] = Gap(self._engine, self._recent, after, upto)
+            if len(self._kept) > MAX_GAPS:
+                self._kept.popitem(last=False)
         return gap
-
-    def clear(self) -> None:
-        """Forget all: something behind was changed (a redaction)."""
-        self._kept.clear()
 
 
 def last_events(engine: Engine, room_id: str, after: int, upto: int, limit: int) -> tuple[list[StoredEvent], bool]:
     """The last `limit` events of a room at after < pos <= upto, in order, and whether there are more."""
     found = events.in_room(engine.read, room_id, after, upto, limit + 1, backwards=True)
     return found[limit - 1 :: -1] if len(found) > limit else found[::-1], len(found) > limit
+
+
+def _key(receipt: Receipt) -> _Key:
+    return receipt.user_id, receipt.type, receipt.thread_id

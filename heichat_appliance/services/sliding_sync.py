@@ -64,6 +64,7 @@ class SlidingSync:
         reactor: Any,
         clock: Clock,
         notifier: Notifier,
+        gaps: Gaps,
         parts: RoomParts,
         unread: Unread,
         standings: Standings,
@@ -83,7 +84,7 @@ class SlidingSync:
         self._lists = Lists(engine, self._index)
         self._rooms = SlidingRooms(engine, parts, unread)
         self._extensions = SlidingExtensions(engine, notifier, typing, push_rules)
-        self._gaps = Gaps(engine)
+        self._gaps = gaps
         self._waiting = Waiting(reactor, notifier)
 
     def answer(

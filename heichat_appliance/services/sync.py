@@ -40,6 +40,7 @@ class Sync:
         reactor: Any,
         clock: Clock,
         notifier: Notifier,
+        gaps: Gaps,
         rooms: RoomSections,
         standings: Standings,
         push_rules: Callable[[str], dict[str, Any]],
@@ -54,7 +55,7 @@ class Sync:
         self._standings = standings
         self._push_rules = push_rules
         self._presence = presence
-        self._gaps = Gaps(engine)
+        self._gaps = gaps
         self._devices = DeviceNews(engine, notifier)
         self._waiting = Waiting(reactor, notifier)
 
@@ -173,13 +174,13 @@ class Sync:
         self, query: Query, standing: Standing, gap: Gap, data: dict[str, list[AccountData]], upto: int
     ) -> Body:
         wanted = query.filter.room
-        touched = gap.touched_rooms()
-        if touched is None or query.full_state:
+        if query.full_state:
             candidates = set(standing.joined)
         else:
-            candidates = touched & standing.joined.keys()
-            candidates |= set(self._rooms.typing.changed_since(gap.after)) & standing.joined.keys()
-            candidates |= data.keys() & standing.joined.keys()
+            candidates = gap.touched_among(standing.joined)
+            for others in (self._rooms.typing.changed_since(gap.after), data):
+                if others:
+                    candidates |= standing.joined.keys() & others
         joined: Body = []
         for room_id in candidates:
             if wanted.includes_room(room_id):

@@ -297,11 +297,11 @@ class Encryption(RuleBasedStateMachine):
         folder = self.folder / str(next(self.numbers))
         old = self.server
         if killed:
-            shutil.copytree(self.server_folder, folder)
+            shutil.copytree(self.server_folder, folder, ignore=shutil.ignore_patterns("*.sock"))
             run(old.stop())
         else:
             run(old.stop())
-            shutil.copytree(self.server_folder, folder)
+            shutil.copytree(self.server_folder, folder, ignore=shutil.ignore_patterns("*.sock"))
         self.server = run(self._start(folder))
         for device in self.devices.values():
             device.actor.url, device.actor.pool = self.server.url, self.server.pool
