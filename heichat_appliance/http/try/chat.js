@@ -13,12 +13,12 @@ export class ChatPage {
     this.list = new RoomList(app);
     this.room = null; // the RoomView of the open room
     this.offline = h("p", { class: "offline", role: "status" });
-    this.main = h("main", { class: "pane" });
+    this.pane = h("div", { class: "pane" });
     this.element = h(
       "div", { class: "chat" },
       this.#bar(),
       this.offline,
-      h("div", { class: "panes" }, this.list.element, this.main),
+      h("main", { class: "panes" }, this.list.element, this.pane),
     );
   }
 
@@ -51,7 +51,7 @@ export class ChatPage {
     if (this.shown === wanted) return;
     this.room?.close();
     this.room = wanted === id && id ? new RoomView(this.app, room) : null;
-    this.main.replaceChildren(this.room ? this.room.element : wanted === "welcome" ? this.#welcome() : this.#waiting());
+    this.pane.replaceChildren(this.room ? this.room.element : wanted === "welcome" ? this.#welcome() : this.#waiting());
     if (this.shown !== undefined) this.#focus();
     this.shown = wanted;
   }

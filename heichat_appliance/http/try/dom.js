@@ -47,6 +47,7 @@ function replace(old, made) {
 
 const LINK = /https?:\/\/[^\s<>"'“”„]+/g;
 const AFTER_LINK = /[.,;:!?)\]}]+$/;
+const LONG_ADDRESS = 60; // characters
 
 /** A text as strings and links. A link opens in a new tab, which learns nothing of this one. */
 export function linked(text) {
@@ -55,12 +56,15 @@ export function linked(text) {
   for (const match of text.matchAll(LINK)) {
     const address = match[0].replace(AFTER_LINK, "");
     if (!URL.canParse(address)) continue;
-    parts.push(text.slice(end, match.index), link(address, address));
+    parts.push(text.slice(end, match.index), link(address, shortened(address)));
     end = match.index + address.length;
   }
   parts.push(text.slice(end));
   return parts;
 }
+
+/** An address in a length that can be read; where it leads to stays visible. */
+const shortened = (address) => (address.length > LONG_ADDRESS ? `${address.slice(0, LONG_ADDRESS - 10)}…${address.slice(-5)}` : address);
 
 /** A link that opens in a new tab. */
 export function link(address, ...content) {

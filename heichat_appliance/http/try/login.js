@@ -32,8 +32,8 @@ export class LoginPage {
   #card(person) {
     const act = () => this.#login(person.uni_id, person.password);
     return h(
-      "button", { class: "card", type: "button", onclick: act, "aria-label": t("signInAs", person.name) },
-      face(person.name, person.uni_id),
+      "button", { class: "card", type: "button", onclick: act },
+      face(person.name, `@${person.uni_id}:${this.app.about.server_name}`),
       h("span", { class: "who" }, h("strong", {}, person.name), h("small", {}, `${person.uni_id} · ${roleName(person.role)}`)),
     );
   }

@@ -23,6 +23,12 @@ export function roomName(room, me) {
   return people.length === 2 ? t("and", ...people) : t("andOthers", people.slice(0, 2).join(", "));
 }
 
+/** Whose sign a room bears: the other person's, if there is but one; else its own. */
+export function signOf(room, me) {
+  const others = room.members.filter((event) => event.state_key !== me && ["join", "invite"].includes(event.content.membership));
+  return others.length === 1 && !room.content("m.room.name") ? others[0].state_key : room.id;
+}
+
 /** What an event of a room's state tells, as a sentence. */
 export function sentence(room, event) {
   const who = personName(room, event.sender);

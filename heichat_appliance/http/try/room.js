@@ -69,8 +69,8 @@ export class RoomView {
     this.title.textContent = roomName(room, app.me);
     this.subtitle.textContent = this.#about();
     this.inviteButton.hidden = room.isNotice || !room.may(app.me, "invite");
-    this.olderButton.hidden = room.older === null;
-    this.start.hidden = room.older !== null;
+    this.olderButton.hidden = room.isWhole;
+    this.start.hidden = !room.isWhole;
     this.#hint();
     this.#typing();
     reconcile(this.list, [...lines(app, room, fold(room.events)), ...app.outbox.of(room).map((item) => pending(app, item))]);
@@ -139,7 +139,7 @@ export class RoomView {
   /** Fetch a page of history; what is on the screen stays where it is. */
   async #older() {
     const { app, room } = this;
-    if (this.loading || room.older === null) return;
+    if (this.loading || room.isWhole) return;
     this.loading = true;
     this.olderButton.textContent = t("loading");
     const from = room.older;

@@ -2,7 +2,7 @@
 
 import { h, reconcile } from "./dom.js";
 import { t, clockTime, dayName, currentLanguage } from "./text.js";
-import { personName, roomName } from "./names.js";
+import { personName, roomName, signOf } from "./names.js";
 import { face } from "./face.js";
 import { fold } from "./timeline.js";
 import { preview } from "./messages.js";
@@ -47,7 +47,7 @@ export class RoomList {
     const make = () =>
       h(
         "li", { class: "invitation" },
-        face(name, room.id),
+        face(name, signOf(room, app.me)),
         h("div", { class: "what" }, h("strong", {}, name), h("small", {}, room.inviter ? t("invitedBy", personName(room, room.inviter)) : "")),
         h(
           "div", { class: "answers" },
@@ -72,7 +72,7 @@ export class RoomList {
         h(
           "button",
           { type: "button", class: "entry", "data-action": "open", "aria-current": open ? "true" : null, onclick: () => app.open(room.id) },
-          face(name, room.id),
+          face(name, signOf(room, app.me)),
           h("span", { class: "what" }, h("strong", {}, name), h("small", {}, line)),
           h(
             "span", { class: "side" },

@@ -35,6 +35,11 @@ export class Room {
     return Boolean(this.content("m.room.encryption"));
   }
 
+  /** Whether the beginning of the room is known, or there is more to fetch. */
+  get isWhole() {
+    return this.older === null || this.events[0]?.type === "m.room.create";
+  }
+
   /** What somebody may do, by the power levels. The creators of rooms of version 12 stand above all. */
   level(userId) {
     const levels = this.content("m.room.power_levels") ?? {};

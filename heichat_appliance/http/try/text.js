@@ -13,7 +13,6 @@ const TEXTS = {
     "Das sind die Personen der Demo. Ein Klick meldet Sie an. Öffnen Sie die Seite in einem zweiten Tab, um dort jemand anderes zu sein.",
     "These are the people of the demo. One click logs you in. Open this page in a second tab to be somebody else there.",
   ],
-  signInAs: ["Als {0} anmelden", "Log in as {0}"],
   signInOther: ["Mit Uni-ID und Passwort anmelden", "Log in with Uni-ID and password"],
   uniId: ["Uni-ID", "Uni-ID"],
   password: ["Passwort", "Password"],
@@ -178,6 +177,3 @@ export function dayName(ms) {
   if (day === yesterday.toDateString()) return t("yesterday");
   return new Intl.DateTimeFormat(language, { dateStyle: "full" }).format(ms);
 }
-
-/** An error as a sentence. The server's own come as "English / Deutsch" or in the other order, or in one language. */
-export const problem = (error) => t("notPossible", error.message);

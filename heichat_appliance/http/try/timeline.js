@@ -4,7 +4,7 @@
  *  `{key, senders: Map(user ID -> event ID)}`. Events that only change others have no item of their own. */
 export function fold(events) {
   const changes = collect(events);
-  return events.filter(isShown).map((event) => {
+  return events.filter((event, index) => isShown(event) && !isCreatorsJoin(event, events[index - 1])).map((event) => {
     const redacted = isRedacted(event, changes.redacted);
     const edit = redacted ? undefined : newestEdit(event, changes);
     const reactions = redacted ? undefined : changes.reactions.get(event.event_id);
@@ -56,6 +56,10 @@ function isShown(event) {
   if (event.type === "m.room.encrypted") return true;
   return event.type === "m.room.message" && event.content["m.relates_to"]?.rel_type !== "m.replace";
 }
+
+/** Whoever makes a room is in it: no need to say so. */
+const isCreatorsJoin = (event, before) =>
+  event.type === "m.room.member" && before?.type === "m.room.create" && event.state_key === before.sender;
 
 /** A membership that was only confirmed. */
 function saysNothing(event) {
