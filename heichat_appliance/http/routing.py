@@ -93,7 +93,7 @@ ANSWERED = object()
 class Request:
     """What a handler gets: decoded path parameters, query, body (as the route's `body` says) and who asks."""
 
-    __slots__ = ("_fields", "body", "exchange", "params", "route", "session")
+    __slots__ = ("_fields", "body", "exchange", "params", "route", "session", "upload")
 
     def __init__(self, exchange: Exchange, route: Route, params: dict[str, str]) -> None:
         self.exchange = exchange
@@ -101,6 +101,8 @@ class Request:
         self.params = params
         self.session: Session | None = None
         self.body: Any = None
+        #: what `Route.begin` made of a body that streams
+        self.upload: Any = None
         self._fields: dict[str, str] | None = None
 
     @property
