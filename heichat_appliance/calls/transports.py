@@ -76,7 +76,14 @@ class Reader:
         self.close()
 
     def doRead(self) -> None:
-        """For the reactor: a batch of datagrams."""
+        """For the reactor: a batch of datagrams. An error in our own code must not end the listening."""
+        try:
+            self.read_batch()
+        except Exception:
+            log.failure("a datagram could not be handled")
+
+    def read_batch(self) -> None:
+        """Take at most `BATCH` datagrams and pass them on."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -97,8 +104,8 @@ class Listener(Reader):
         self._view = memoryview(self._buffer)
         self.address: Address = opened.getsockname()
 
-    def doRead(self) -> None:
-        """A batch of datagrams from clients."""
+    def read_batch(self) -> None:
+        """From clients."""
         buffer, view, core = self._buffer, self._view, self._core
         receive, by_client, to_peer = self._socket.recvfrom_into, core.allocations.by_client, core.forwarder.to_peer
         for _ in range(BATCH):
@@ -123,7 +130,9 @@ class Listener(Reader):
             except OSError:
                 pass  # a full buffer or an unreachable client: lost, as datagrams are
 
-        self._core.datagram(data, Client((self, address), address, send))
+        answer = self._core.datagram(data, Client((self, address), address, send))
+        if answer is not None:
+            send(answer)
 
 
 class RelaySocket(Reader):
@@ -146,8 +155,8 @@ class RelaySocket(Reader):
         self._allocation = allocation
         self._reactor.addReader(self)
 
-    def doRead(self) -> None:
-        """A batch of datagrams from peers."""
+    def read_batch(self) -> None:
+        """From peers."""
         view, allocation, from_peer = memoryview(self._buffer), self._allocation, self._forwarder.from_peer
         receive, room = self._socket.recvfrom_into, view[4:]
         assert allocation is not None
