@@ -78,7 +78,7 @@ class Http:
         timeout: float = 30,
     ) -> Answer:
         """Send a request; `body` goes as JSON, `raw` as it is; a path without leading /_ or /. is in the client API v3."""
-        url = self.url + (path if path.startswith(("/_", "/.")) or path == "/" else CLIENT + path)
+        url = self.url + (path if path.startswith(("/_", "/.", "/try")) or path == "/" else CLIENT + path)
         if params:
             url += "?" + urlencode(params, doseq=True)
         sent = dict(headers or {})
@@ -188,6 +188,7 @@ class Appliance:
         plugins: Sequence[str] = ("demo_directory", "closed_rooms"),
         config: dict[str, dict[str, str]] | None = None,
         clock: Any = None,
+        demo: bool = True,
     ) -> Appliance:
         """Start over `folder` (again: the same data). `config` overrides or adds keys; limits are off by default."""
         values: dict[str, dict[str, str]] = {
@@ -204,7 +205,7 @@ class Appliance:
         }
         for section, keys in (config or {}).items():
             values.setdefault(section, {}).update(keys)
-        parsed = from_values(values, all_sections(), source="(test)", folder=folder, demo=True)
+        parsed = from_values(values, all_sections(), source="(test)", folder=folder, demo=demo)
         daemon = Daemon(parsed, reactor, clock)
         await daemon.start()
         return cls(daemon, f"http://127.0.0.1:{daemon.ports[0].getHost().port}")

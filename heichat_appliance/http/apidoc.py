@@ -17,6 +17,7 @@ Generated from the route table; a test keeps it current (`python -m tests.api_do
 - **Limit**: the rate limit of `[limits]` that counts the request (`none`: none).
 - **Gates**: `all`: refused for locked and suspended accounts and before the terms were agreed to; `reads`: refused for locked
   accounts only.
+- The paths under `/try` are there with `--demo` only.
 - Every operation under `/_matrix/client/v3/` and `/_matrix/media/v3/` also answers under its old name `r0`.
 - Deprecated and still called: `GET /rooms/{roomId}/initialSync` is answered (it is not deprecated any more since v1.14);
   `GET /initialSync` is 404 `M_UNRECOGNIZED`, `GET /events` 403, both replaced by `/sync`.

@@ -70,7 +70,7 @@ class TryClient:
     @staticmethod
     def to_page(_: Request) -> Response:
         """Who forgot the slash at the end."""
-        return Response(308, b"", b"text/plain", ((b"Location", PATH.encode()),))
+        return Response(308, PATH.encode(), b"text/plain", ((b"Location", PATH.encode()),))
 
     def _send(self, request: Request, name: str) -> Response:
         content = self._files.get(name)

@@ -165,6 +165,11 @@ DISCOVERY = [
 
 PAGES = [
     row("GET /_heichat/style.css", "text/css", by=None),
+    row("GET /try", "text/plain", by=None, status=308),
+    row("GET /try/", "text/html", by=None),
+    row("GET /try/{name}", "text/javascript", by=None, name="main.js"),
+    row("GET /try/about.json", {"brand": str, "server_name": {"chat.test"},
+        "people": [{"uni_id": str, "name": str, "role": str, "password": str}]}, by=None),
     row("GET /_heichat/consent", "text/html", by=None, query={"u": "<alice>", "h": "<signature>"}),
     row("POST /_heichat/consent", "text/html", by=None, raw="consent",
         content_type="application/x-www-form-urlencoded"),
