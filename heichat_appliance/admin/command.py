@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NoReturn
 
 from heichat_appliance.admin.client import DaemonClient
@@ -21,10 +22,14 @@ from heichat_appliance.admin.language import t, wrong_call
 from heichat_appliance.config import Config, ConfigErrors, read
 from heichat_appliance.db import database
 from heichat_appliance.db.engine import connect
+from heichat_appliance.ids import user_id_of
 from heichat_appliance.plugins import all_sections
 
 #: Where an installed server has its configuration.
 DEFAULT_CONFIG = Path("/etc/heichat/heichat.ini")
+
+#: Characters of a line of help.
+WIDTH = 100
 
 
 class Trouble(Exception):
@@ -82,7 +87,10 @@ class Call:
 
     def user_id(self, name: str) -> str:
         """The user ID of what an operator typed: a user ID, or a Uni-ID or localpart of this server."""
-        return name if name.startswith("@") else f"@{name.lower()}:{self.config['server'].name}"
+        try:
+            return name if name.startswith("@") else user_id_of(name, self.config["server"].name)
+        except ValueError as error:
+            raise Trouble(t(f"{name} is no Uni-ID: {error}", f"{name} ist keine Uni-ID: {error}")) from None
 
 
 #: What a command does with a call; its exit status.
@@ -120,18 +128,23 @@ class Commands:
         parser: Parser = self._parsers.add_parser(
             name,
             help=text,
-            description=f"{text[:1].upper()}{text[1:]}." + (f"\n\n{more.strip()}" if more else ""),
+            description=_wrapped(f"{text[:1].upper()}{text[1:]}.\n\n{more}"),
             epilog=f"{t('examples', 'Beispiele')}:\n{shown}" if shown else None,
         )
         _add_config(parser, argparse.SUPPRESS)
         return parser
 
 
+def _wrapped(text: str) -> str:
+    """Paragraphs, which blank lines separate, in lines of a terminal's width."""
+    return "\n\n".join(fill(" ".join(part.split()), WIDTH) for part in text.split("\n\n") if part.strip())
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Paragraphs stay as written; the word before the usage is the operator's."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=100)
+        super().__init__(prog, max_help_position=30, width=WIDTH)
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
         super().add_usage(usage, actions, groups, t("usage: ", "Aufruf: ") if prefix is None else prefix)
@@ -156,11 +169,13 @@ def main_parser() -> Parser:
     """The parser without commands."""
     parser = Parser(
         prog="heichat-admin",
-        description=t(
-            "Looks after a heiCHAT server.\n\nExit status: 0 all is well, 1 something is wrong, 2 wrong call. "
-            "Speaks German or English\nby the locale (LC_ALL, LC_MESSAGES, LANG).",
-            "Betreut einen heiCHAT-Server.\n\nRückgabewert: 0 alles in Ordnung, 1 etwas stimmt nicht, 2 falscher Aufruf. "
-            "Spricht Deutsch oder\nEnglisch je nach Spracheinstellung (LC_ALL, LC_MESSAGES, LANG).",
+        description=_wrapped(
+            t(
+                "Looks after a heiCHAT server.\n\nExit status: 0 all is well, 1 something is wrong, 2 wrong call. "
+                "Speaks German or English by the locale (LC_ALL, LC_MESSAGES, LANG).",
+                "Betreut einen heiCHAT-Server.\n\nRückgabewert: 0 alles in Ordnung, 1 etwas stimmt nicht, 2 falscher "
+                "Aufruf. Spricht Deutsch oder Englisch je nach Spracheinstellung (LC_ALL, LC_MESSAGES, LANG).",
+            )
         ),
     )
     _add_config(parser, None)
