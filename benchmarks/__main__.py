@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 
 from . import bare_http, report
-from .operations import FULL, OPERATIONS, SLOW, Sizes, idle, quick
+from .measuring import FULL, SLOW, Sizes, quick
+from .operations import OPERATIONS, idle
 from .servers import Heichat, Server, Synapse, alone
 from .world import EVERYBODY, LOGINS, Site, prepared
 
@@ -37,7 +38,7 @@ def _run(options: argparse.Namespace) -> str:
         theirs = asyncio.run(_measure(Synapse, 30, sizes, options.only, 1 if options.quick else 3))
     if not options.skip_heichat:
         sizes = quick(FULL) if options.quick else FULL
-        events = 30 if options.quick else 2000
+        events = 30 if options.quick else 4000
         ours = asyncio.run(_measure(Heichat, events, sizes, options.only, 1 if options.quick else 5))
     return f"{report.table(ours, theirs, _bare(1 if options.quick else 5))}\n\n{report.machine()}."
 

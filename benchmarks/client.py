@@ -41,16 +41,18 @@ class Connection(asyncio.Protocol):
     def __init__(self, port: int):
         self.port = port
         self.transport = None
-        self.buffer = b""
+        self.buffer = bytearray()
         self.waiter = None
 
-    async def request(self, method: str, path: str, token: str | None, body: bytes | None) -> tuple[int, bytes]:
+    async def request(
+        self, method: str, path: str, token: str | None, body: bytes | None, content_type: str = "application/json"
+    ) -> tuple[int, bytes]:
         """Sends a request, awaits the answer: (status, body). Tried again if the idle connection had been closed."""
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost:{self.port}\r\n".encode() + BROWSER_HEADERS
         if token is not None:
             head += b"Authorization: Bearer " + token.encode() + b"\r\n"
         if body is not None:
-            head += b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+            head += b"Content-Type: %b\r\nContent-Length: %d\r\n" % (content_type.encode(), len(body))
         message = head + b"\r\n" + (body or b"")
         fresh = self.transport is None
         try:
@@ -70,7 +72,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport):
         self.transport = transport
-        self.buffer = b""
+        self.buffer = bytearray()
 
     def connection_lost(self, exc):
         self.transport = None
@@ -84,7 +86,7 @@ class Connection(asyncio.Protocol):
         head = self.buffer[:end].lower()
         body = _body(head, self.buffer, end + 4)
         if body is not None:
-            self.buffer = b""
+            self.buffer = bytearray()
             self._finish((int(head[9:12]), body))
 
     def _finish(self, outcome):
@@ -101,7 +103,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _body(head: bytes, data: bytes, start: int) -> bytes | None:
+def _body(head: bytearray, data: bytearray, start: int) -> bytes | bytearray | None:
     """The body that begins at `start`, or None while it is incomplete."""
     at = head.find(b"\r\ncontent-length:")
     if at >= 0:
@@ -151,6 +153,19 @@ class Person:
         """Sends a text message; the event's ID."""
         path = f"/v3/rooms/{quote(room_id, safe='')}/send/m.room.message/b{next(self._txn)}"
         return (await self.call("PUT", path, {"msgtype": "m.text", "body": text}))["event_id"]
+
+    async def upload(self, data: bytes, content_type: str) -> str:
+        """Uploads a file; its server name and media ID with a slash between."""
+        path = "/_matrix/media/v3/upload?filename=file"
+        answer = await self.api.request("POST", path, self.token, data, content_type)
+        return _checked(path, answer)["content_uri"].removeprefix("mxc://")
+
+    async def download(self, path: str) -> bytes:
+        """Fetches a file or a thumbnail: what stands at `path` under /_matrix/client/v1/media."""
+        status, body = await self.api.request("GET", "/_matrix/client/v1/media" + path, self.token, None)
+        if status != 200:
+            raise RequestFailed(f"{path}: {status} {body[:300]!r}")
+        return body
 
     async def use_element_filter(self) -> None:
         """Stores Element's filter, to be named in every later `sync`."""

@@ -1,78 +1,22 @@
 """What is measured: each operation drives a running server as plain Matrix clients and gives figures.
 
-CPU is user and system time of the server alone, taken when it has come to rest: what it does after answering counts.
+Sending, delivering and syncing are here; what more there is to Matrix is in `features.py`.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
 from urllib.parse import quote, urlencode
 
 import orjson
 
 from .client import Person
+from .features import key_claims, key_query, media, photo, search, sliding_cold, sliding_many, sliding_sync
+from .measuring import Figure, Sizes, Stopwatch, close, percentiles, timed
 from .world import LOGINS, MEMBERS, READERS, SMALL_ROOMS, Site, in_parallel
 
-
-@dataclass(frozen=True)
-class Figure:
-    """One result: `value` in the unit of its row in the table; latencies in milliseconds where there are any."""
-
-    key: str
-    value: float
-    p50: float | None = None
-    p95: float | None = None
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How often each thing is done in one round: enough to outweigh the clock tick of 10 ms of CPU."""
-
-    sends_10: int
-    sends_200: int
-    sends_1000: int
-    rounds: int  # messages in each of the ten rooms whose members wait
-    lectures: int  # messages to the thousand who wait
-    initial_syncs: int
-    pages: int
-    logins: int
-    idle_s: int  # a multiple of 30, when every /sync ends once
-
-
-FULL = Sizes(4000, 2000, 2000, 50, 10, 20, 100, 200, 60)
-SLOW = Sizes(800, 240, 64, 20, 3, 5, 10, 10, 60)  # for Synapse
 SENDERS = 8
-
-
-def quick(sizes: Sizes) -> Sizes:
-    """The same with less of everything, for a glance."""
-    sends = {key: max(16, getattr(sizes, key) // 4) for key in ("sends_10", "sends_200", "sends_1000")}
-    few = {key: max(1, getattr(sizes, key) // 3) for key in ("rounds", "lectures", "initial_syncs", "pages")}
-    return replace(sizes, **sends, **few, logins=max(4, sizes.logins // 4), idle_s=30)
-
-
-class Stopwatch:
-    """CPU of the server between two moments of rest. A profiler may look on: the site's `sampler`."""
-
-    def __init__(self, site: Site):
-        self.server = site.server
-        self.sampler = site.sampler
-
-    async def __aenter__(self):
-        await self.server.settled()
-        if self.sampler:
-            await self.sampler.start()
-        self.began = self.server.cpu_ms()
-        return self
-
-    async def __aexit__(self, *failure):
-        if failure[0] is None:
-            await self.server.settled()
-            self.cpu_ms = self.server.cpu_ms() - self.began
-        if self.sampler:
-            await self.sampler.stop()
 
 
 class Audience:
@@ -148,15 +92,15 @@ async def _sending(site, key, room, names, count) -> Figure:
 
     async def talk(person, turns):
         for _ in range(turns):
-            latencies.append(await _timed(person.send(room, "Good morning, is the lecture in the usual room?")))
+            latencies.append(await timed(person.send(room, "Good morning, is the lecture in the usual room?")))
 
     share = count // SENDERS
     await asyncio.gather(*(talk(person, max(2, share // 10)) for person in people))
     latencies.clear()
     async with Stopwatch(site) as watch:
         await asyncio.gather(*(talk(person, share) for person in people))
-    _close(people)
-    return Figure(key, watch.cpu_ms / (share * SENDERS), *_percentiles(latencies))
+    close(people)
+    return Figure(key, watch.cpu_ms / (share * SENDERS), *percentiles(latencies))
 
 
 async def delivery(site: Site, sizes: Sizes) -> list[Figure]:
@@ -184,7 +128,7 @@ async def delivery(site: Site, sizes: Sizes) -> list[Figure]:
         delays.clear()
         async with Stopwatch(site) as watch:
             await asyncio.gather(*(heard(number, audience, sizes.rounds) for number, audience in enumerate(audiences)))
-    return [Figure("delivery", (watch.cpu_ms - sending.cpu_ms) / len(delays), *_percentiles(delays))]
+    return [Figure("delivery", (watch.cpu_ms - sending.cpu_ms) / len(delays), *percentiles(delays))]
 
 
 async def lecture(site: Site, sizes: Sizes) -> list[Figure]:
@@ -204,8 +148,8 @@ async def lecture(site: Site, sizes: Sizes) -> list[Figure]:
             await asyncio.sleep(0.5)
     cpu = (watch.cpu_ms - sending.cpu_ms) / len(every)
     return [
-        Figure("lecture", cpu, *_percentiles(every)),
-        Figure("lecture_last", _percentiles(last)[0], *_percentiles(last)),
+        Figure("lecture", cpu, *percentiles(every)),
+        Figure("lecture_last", percentiles(last)[0], *percentiles(last)),
     ]
 
 
@@ -219,33 +163,9 @@ async def initial_sync(site: Site, sizes: Sizes) -> list[Figure]:
         await person.use_element_filter()
     async with Stopwatch(site) as watch:
         for person in people:
-            latencies.append(await _timed(person.sync(0)))
-    _close(people)
-    return [Figure("initial_sync", watch.cpu_ms / count, *_percentiles(latencies))]
-
-
-#: What Element X asks of every room in its list, but for a few kinds that rooms do not have here.
-LIST_STATE = [
-    *([f"m.room.{kind}", ""] for kind in ("name", "encryption", "topic", "avatar", "canonical_alias", "power_levels")),
-    *([f"m.room.{kind}", ""] for kind in ("join_rules", "tombstone", "create", "history_visibility")),
-    *(["m.room.member", key] for key in ("$LAZY", "$ME")),
-    *([f"m.space.{kind}", "*"] for kind in ("parent", "child")),
-]
-
-
-async def sliding_sync(site: Site, sizes: Sizes) -> list[Figure]:
-    """First answer of sliding sync: 20 of the 50 rooms of 100 that a person is in, as Element X asks for them."""
-    rooms = {"ranges": [[0, 19]], "timeline_limit": 1, "required_state": LIST_STATE}
-    extensions = {name: {"enabled": True} for name in ("account_data", "receipts", "typing")}
-    body = {"conn_id": "room-list", "lists": {"all_rooms": rooms}, "extensions": extensions}
-    people = [site.person(name) for name in READERS[: sizes.initial_syncs]]
-    latencies = []
-    async with Stopwatch(site) as watch:
-        for person in people:
-            path = "/unstable/org.matrix.simplified_msc3575/sync?timeout=0"
-            latencies.append(await _timed(person.call("POST", path, body)))
-    _close(people)
-    return [Figure("sliding_sync", watch.cpu_ms / len(people), *_percentiles(latencies))]
+            latencies.append(await timed(person.sync(0)))
+    close(people)
+    return [Figure("initial_sync", watch.cpu_ms / count, *percentiles(latencies))]
 
 
 async def messages(site: Site, sizes: Sizes) -> list[Figure]:
@@ -253,18 +173,18 @@ async def messages(site: Site, sizes: Sizes) -> list[Figure]:
     room, names = site.small_room(0)
     person = site.person(names[1])
     query = {"dir": "b", "limit": 100, "filter": orjson.dumps({"lazy_load_members": True})}
-    events, latencies = 0, []
+    pages, latencies = 0, []
     async with Stopwatch(site) as watch:
-        for _ in range(sizes.pages):
+        while pages < sizes.pages:
             began = time.perf_counter()
             page = await person.call("GET", f"/v3/rooms/{quote(room, safe='')}/messages?{urlencode(query)}")
             latencies.append((time.perf_counter() - began) * 1000)
-            events += len(page["chunk"])
+            pages += len(page["chunk"]) / 100
             query.pop("from", None)
             if "end" in page:
                 query["from"] = page["end"]
-    _close([person])
-    return [Figure("messages", watch.cpu_ms / events, *_percentiles(latencies))]
+    close([person])
+    return [Figure("messages", watch.cpu_ms / pages, *percentiles(latencies))]
 
 
 async def login(site: Site, sizes: Sizes) -> list[Figure]:
@@ -272,8 +192,8 @@ async def login(site: Site, sizes: Sizes) -> list[Figure]:
     latencies = []
     async with Stopwatch(site) as watch:
         for number in range(sizes.logins):
-            latencies.append(await _timed(site.server.log_in(LOGINS[number % len(LOGINS)])))
-    return [Figure("login", watch.cpu_ms / sizes.logins, *_percentiles(latencies))]
+            latencies.append(await timed(site.server.log_in(LOGINS[number % len(LOGINS)])))
+    return [Figure("login", watch.cpu_ms / sizes.logins, *percentiles(latencies))]
 
 
 async def idle(site: Site, sizes: Sizes) -> list[Figure]:
@@ -301,24 +221,15 @@ OPERATIONS: list[Callable[[Site, Sizes], Awaitable[list[Figure]]]] = [
     lecture,
     initial_sync,
     sliding_sync,
+    sliding_many,
+    sliding_cold,
     messages,
+    search,
+    media,
+    photo,
+    key_query,
+    key_claims,
     login,
     idle,
     start,
 ]
-
-
-async def _timed(work: Awaitable) -> float:
-    began = time.perf_counter()
-    await work
-    return (time.perf_counter() - began) * 1000
-
-
-def _percentiles(values: list[float]) -> tuple[float, float]:
-    ranked = sorted(values)
-    return ranked[len(ranked) // 2], ranked[min(len(ranked) - 1, int(len(ranked) * 0.95))]
-
-
-def _close(people: list[Person]) -> None:
-    for person in people:
-        person.close()

@@ -15,7 +15,8 @@ import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from .operations import FULL, OPERATIONS, Figure, quick
+from .measuring import FULL, Figure, quick
+from .operations import OPERATIONS
 from .servers import CACHE, Heichat, alone
 from .world import EVERYBODY, LOGINS, Site, prepared
 
@@ -66,13 +67,14 @@ class Sampler:
     """Lets py-spy write the folded stacks of a server to a file; of several measurements the last one stays there."""
 
     def __init__(self, server: Heichat, stacks: Path):
+        self.server = server
         self.stacks = stacks
-        self.command = [_py_spy(), "record", "--native", "--format", "raw", "--rate", "400", "--duration", "100000"]
-        self.command += ["--pid", str(server.process.pid), "--output", str(stacks)]
 
     async def start(self) -> None:
         """Returns when samples are being taken."""
-        self.process = await asyncio.create_subprocess_exec(*self.command, stdout=subprocess.PIPE)
+        command = [_py_spy(), "record", "--native", "--format", "raw", "--rate", "400", "--duration", "100000"]
+        command += ["--pid", str(self.server.process.pid), "--output", str(self.stacks)]
+        self.process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
         while b"Sampling" not in await self.process.stdout.readline():
             if self.process.stdout.at_eof():
                 raise SystemExit("py-spy can't trace the daemon")

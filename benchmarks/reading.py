@@ -2,8 +2,7 @@
 
     python -m benchmarks.reading [--messages 200000]
 
-CPU of the whole process (readers' threads too), without HTTP, which adds what any request costs. 50 rooms of 100 people;
-the words of the messages are as frequent as in a language (the n-th most frequent word comes every n-th time).
+CPU of the whole process (readers' threads too), without HTTP, which adds what any request costs. 50 rooms of 100 people.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +28,9 @@ from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.search import Context, Criteria
 from tests.appliance import SERVER_NAME, Appliance
 
+from .words import WORDS, sentences
+
 ROOMS, MEMBERS, ROOTS = 50, 100, 200
-#: Words by how often they come in 200,000 messages.
-WORDS = {"everywhere": 0, "often": 50, "seldom": 500, "rarely": 5_000}
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-def vocabulary() -> list[str]:
-    """30,000 words, the most frequent ones first."""
-    words = ["".join(random.choices(LETTERS, k=random.randint(3, 11))) for _ in range(30_000)]
-    for word, rank in WORDS.items():
-        words[rank] = word
-    return words
 
 
 def user(number: int) -> str:
@@ -63,14 +52,12 @@ async def fill(daemon: Any, messages: int) -> tuple[list[str], list[str]]:
                 )
         return view.room_id
 
-    words = vocabulary()
-    weights = list(accumulate(1 / (rank + 1) for rank in range(len(words))))
+    said = sentences(1)
 
     def talk(tx: Transaction, count: int) -> None:
         for _ in range(count):
             place = random.choice(rooms)
-            body = " ".join(random.choices(words, cum_weights=weights, k=random.randint(3, 20)))
-            content: dict[str, Any] = {"msgtype": "m.text", "body": body}
+            content: dict[str, Any] = {"msgtype": "m.text", "body": next(said)}
             if place == rooms[0] and len(roots) == ROOTS and random.random() < 0.2:
                 content["m.relates_to"] = {"rel_type": "m.thread", "event_id": random.choice(roots)}
             sender = user(random.randrange(MEMBERS))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from .operations import Figure
+from .measuring import Figure
 
 README = Path(__file__).with_name("README.md")
 LATENCY = "p50 / p95 ms"
@@ -37,7 +37,21 @@ ROWS = [
     Row("lecture_last", "the last of 1,000 has the message", unit="ms", limit="300 ms (now 1 s)"),
     Row("initial_sync", "initial sync, 50 rooms of 100, lazy members", later=50),
     Row("sliding_sync", "sliding sync, first 20 of 50 rooms", limit="15 ms"),
-    Row("messages", "/messages, 100 a page, per event", later=50),
+    Row("sliding_many", "sliding sync, first 20 of 1,000 rooms", limit="15 ms"),
+    Row("sliding_cold", "the same, first request after a start", limit="15 ms"),
+    Row("messages", "/messages, a page of 100", later=50, limit="5 ms"),
+    Row("search", "/search in a room of 10,000 messages"),
+    Row("search_all", "/search in 50 rooms, 200,000 messages", limit="50 ms"),
+    Row("search_common", "the same, a word of two thirds of them", limit="50 ms"),
+    Row("upload_big", "upload of 10 MiB"),
+    Row("upload_memory", "memory that it takes", unit="MiB", limit="20 MiB"),
+    Row("download_big", "download of 10 MiB"),
+    Row("download_memory", "memory that it takes", unit="MiB", limit="20 MiB"),
+    Row("upload_small", "upload of 20 KiB"),
+    Row("download_small", "download of 20 KiB"),
+    Row("photo", "photo of 12 megapixels and its thumbnail"),
+    Row("key_query", "/keys/query for 200 people"),
+    Row("key_claim", "/keys/claim of a one-time key"),
     Row("login", "login by password", later=50, limit="3 ms"),
     Row("idle", "connected client, per minute"),
     Row("memory", "resident, 1,000 connected clients", unit="MiB", limit="150 MiB"),

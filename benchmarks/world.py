@@ -5,25 +5,30 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .client import Person
 from .servers import CACHE, Server
+from .words import sentences
 
 MEMBERS = [f"m{number:04}" for number in range(1000)]
 READERS = [f"r{number:04}" for number in range(100)]
 LOGINS = [f"l{number:04}" for number in range(10)]
-EVERYBODY = MEMBERS + READERS + LOGINS
-SMALL_ROOMS, READING_ROOMS = 10, 50
+BUSY = "b0000"
+EVERYBODY = [*MEMBERS, *READERS, *LOGINS, BUSY]
+SMALL_ROOMS, READING_ROOMS, BUSY_ROOMS = 10, 50, 1000
 HISTORY = 1000  # events in the first small room, for /messages
+ARCHIVE = 10_000  # messages in the room that is searched
+VERSION = 2  # of the world: raise it when what is built changes
 
 
 @dataclass
 class World:
-    """Who has which token, and the IDs of the rooms: ten rooms of 10, one of 200, one of 1,000, fifty of 100."""
+    """Who has which token, and the IDs of the rooms: ten rooms of 10, one of 200, one of 1,000, fifty of 100, one of 10
+    with an archive of messages, and a thousand rooms of two that one person is in."""
 
     reading_events: int = 30
     people: dict[str, list[str]] = field(default_factory=dict)
@@ -31,6 +36,8 @@ class World:
     middle: str = ""
     lecture: str = ""
     reading: list[str] = field(default_factory=list)
+    archive: str = ""
+    busy: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -41,6 +48,8 @@ class Site:
     world: World
     sampler: Any = None
     readers_used: int = 0
+    devices: dict[str, str] = field(default_factory=dict)  # user ID to the device that has uploaded its keys
+    claimed: int = 0
 
     def person(self, name: str) -> Person:
         user_id, token = self.world.people[name]
@@ -66,9 +75,9 @@ async def prepared(kind: type[Server], reading_events: int) -> tuple[Path, World
     """The folder with the server's data and its world, made if this version has none; never run it, copy it."""
     fingerprint = kind.fingerprint()
     prefix = fingerprint.split("-")[0]
-    kept = CACHE / f"{fingerprint}-{reading_events}"
+    kept = CACHE / f"{fingerprint}-{reading_events}-v{VERSION}"
     if not (kept / "world.json").exists():
-        for old in CACHE.glob(f"{prefix}-*-{reading_events}"):
+        for old in CACHE.glob(f"{prefix}-*-{reading_events}*"):
             shutil.rmtree(old)
         making = CACHE / f"{prefix}-making"
         shutil.rmtree(making, ignore_errors=True)
@@ -91,7 +100,8 @@ async def _build(server: Server, reading_events: int) -> World:
     async def admit(name):
         world.people[name] = list(await server.admit(name))
 
-    await _step(f"{server.name}: {len(MEMBERS + READERS)} people", in_parallel(4, map(admit, MEMBERS + READERS)))
+    people = [*MEMBERS, *READERS, BUSY]
+    await _step(f"{server.name}: {len(people)} people", in_parallel(4, map(admit, people)))
     for number in range(SMALL_ROOMS):
         names = MEMBERS[number * 10 : number * 10 + 10]
         world.small.append(await _step(f"room of 10, {number}", _room(site, names)))
@@ -99,9 +109,14 @@ async def _build(server: Server, reading_events: int) -> World:
     world.lecture = await _step("room of 1,000", _room(site, MEMBERS))
     for number in range(READING_ROOMS):
         world.reading.append(await _step(f"room of 100, {number}", _room(site, READERS)))
-    await _step("history", _talk(site, world.small[0], MEMBERS[:10], HISTORY))
-    talks = (_talk(site, room, READERS[:8], reading_events) for room in world.reading)
+    said = sentences(1)
+    await _step("history", _talk(site, world.small[0], MEMBERS[:10], HISTORY, said))
+    talks = (_talk(site, room, READERS[:8], reading_events, said) for room in world.reading)
     await _step("talk in the rooms of 100", in_parallel(1, talks))
+    world.archive = await _step("archive", _room(site, MEMBERS[:10]))
+    await _step("talk in the archive", _talk(site, world.archive, MEMBERS[:10], ARCHIVE, said))
+    busy = (_busy_room(site, MEMBERS[number]) for number in range(BUSY_ROOMS))
+    await _step("rooms of the busy person", in_parallel(4, busy))
     return world
 
 
@@ -118,10 +133,23 @@ async def _room(site: Site, names: list[str]) -> str:
     return room
 
 
-async def _talk(site: Site, room: str, names: list[str], count: int) -> None:
+async def _busy_room(site: Site, name: str) -> None:
+    """A room that somebody made and said something in, and the busy person has joined."""
+
+    async def begin(person):
+        room = await person.create_room(f"room of {name}")
+        await person.send(room, "Who comes to the seminar?")
+        return room
+
+    room = await with_person(site, name, begin)
+    await with_person(site, BUSY, lambda person: person.join(room))
+    site.world.busy.append(room)
+
+
+async def _talk(site: Site, room: str, names: list[str], count: int, said: Iterator[str]) -> None:
     async def talker(person, turns):
-        for turn in range(turns):
-            await person.send(room, f"What was said before, part {turn}")
+        for _ in range(turns):
+            await person.send(room, next(said))
 
     share = -(-count // len(names))
     await asyncio.gather(*(with_person(site, name, lambda person: talker(person, share)) for name in names))
