@@ -1,7 +1,7 @@
 """Calls between two people are events in their room: they pass as they are, ring, and mean nothing else to the server.
 
-Source: client-server API, "Voice over IP" (versions 0 and "1") and "Push Notifications" (`.m.rule.call`); MSC3401, MSC4143 for what
-group calls send.
+Source: client-server API, "Voice over IP" (versions 0 and "1") and "Push Notifications" (`.m.rule.call`); MSC3401 and
+MSC4143 for what group calls send.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ async def test_an_invitation_rings_and_the_rest_of_a_call_is_silent(server):
     alice, bob = await server.login("alice"), await server.login("bob")
     gateway = Gateway()
     try:
-        await set_pusher(bob, gateway.url)
         room = await make_room(server, "alice", bob="join")
         await bob.sync()
+        await set_pusher(bob, gateway.url)
         invite = {"call_id": "c1", "version": "1", "party_id": "A", "lifetime": 90000, "offer": SDP}
         event_id = await alice.send(room, invite, type="m.call.invite")
         rung = await gateway.next()
