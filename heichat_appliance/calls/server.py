@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from heichat_appliance.calls.allocations import Allocations, Client, Limits
 from heichat_appliance.calls.budgets import Bucket, Ledger
@@ -141,6 +141,8 @@ class CallServer:
         factory: Any = self._streams
         if transport == "tls":
             factory = TLSMemoryBIOFactory(self._tls_context, isClient=False, wrappedFactory=factory)
+            # A TLS record for each frame: Twisted's default collects writes, and coturn's client takes a record for a frame.
+            factory.protocol = TLSMemoryBIOProtocol
             factory.noisy = False
         with socket.create_server((host, port), family=FAMILIES[family], backlog=1024) as opened:
             opened.setblocking(False)
