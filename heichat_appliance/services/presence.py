@@ -62,6 +62,8 @@ class Presence:
         self._people: OrderedDict[str, _Person] = OrderedDict()
         #: those who are not offline
         self._present: set[str] = set()
+        #: the newest position of all
+        self._changed_at = 0
         self._sweeping = LoopingCall(self.sweep)
         self._sweeping.clock = reactor
 
@@ -81,6 +83,8 @@ class Presence:
         """Those of `people` whose presence changed after the position `after`; for 0 those of them who are there."""
         if after == 0:
             yield from people & self._present
+        elif after >= self._changed_at:
+            return
         elif len(people) <= FEW:
             yield from (one for one in people if one in self._people and self._people[one].pos > after)
         else:
@@ -214,6 +218,6 @@ class Presence:
 
     def _change(self, user_id: str, person: _Person, new_state: str, pos: int) -> None:
         person.state = new_state
-        person.pos = pos
+        person.pos = self._changed_at = pos
         self._people.move_to_end(user_id)
         (self._present.discard if new_state == OFFLINE else self._present.add)(user_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -50,6 +50,14 @@ class Query:
     def use_state_after(self) -> bool:
         """Whether the state after the timeline is asked for, not the state before it."""
         return self.state_section != b"state"
+
+
+class _Same(NamedTuple):
+    """What most people get of a room in a gap: all of the section but for the counts; its events, their senders."""
+
+    json: bytes
+    found: list[StoredEvent]
+    senders: frozenset[str]
 
 
 class SentMembers:
@@ -101,6 +109,10 @@ class RoomSections:
         `gap` is None, or begins before `joined_at`, when the room is new to the device: then it is told whole.
         """
         new = gap is None or (query.full_state and not query.since) or gap.after < joined_at
+        if gap is not None and not (new or room_account_data or query.full_state):
+            same = self._same_for_all(query, room_id, gap, upto)
+            if same is not None and self._is_like_others(query, room_id, same):
+                return [same.json, self._counts(query, room_id, same.found, upto, False), b"}"]
         if new and gap is not None:  # what was stored before they joined, e.g. a tag, the device has not been told
             room_account_data = account_data.in_room(self._engine.read, query.viewer.user_id, room_id)
         found, limited = self._tail(query, room_id, None if new else gap, upto)
@@ -118,6 +130,46 @@ class RoomSections:
             self._counts(query, room_id, found if not limited and not new else None, upto, own_receipt),
             b"}",
         ]  # fmt: skip
+
+    def _same_for_all(self, query: Query, room_id: str, gap: Gap, upto: int) -> _Same | None:
+        """The section as nearly everybody gets it when nothing happened in a room but messages; None if more did."""
+        key = (room_id, "section", query.filter_key, query.state_section)
+        same: _Same | None
+        if key in gap.shared:
+            same = gap.shared[key]
+            return same
+        found, limited = self._tail(query, room_id, gap, upto)
+        timeline = query.filter.room.timeline
+        plain = (
+            found
+            and not limited
+            and timeline.is_default
+            and not timeline.asks_for_relations
+            and not gap.receipts(room_id)
+            and self.typing.in_room(room_id)[0] <= gap.after
+            and all(event.state_key is None for event in found)
+            and not self._parts.is_personal(_NOBODY, frozenset(), found)
+        )
+        same = gap.shared[key] = self._make_same(query, room_id, gap, found, upto) if plain else None
+        return same
+
+    def _make_same(self, query: Query, room_id: str, gap: Gap, found: list[StoredEvent], upto: int) -> _Same:
+        json = b"".join((
+            b'{"timeline":', *self._timeline(query, room_id, gap, found, False, upto),
+            b',"', query.state_section, b'":{"events":[]},"ephemeral":{"events":[]},"account_data":{"events":[]}',
+        ))  # fmt: skip
+        return _Same(json, found, frozenset(event.sender for event in found))
+
+    def _is_like_others(self, query: Query, room_id: str, same: _Same) -> bool:
+        """Whether the section needs nothing that only this person gets: own transaction IDs, members they lack."""
+        if query.viewer.user_id in same.senders or not query.ignored.isdisjoint(same.senders):
+            return False
+        wanted = query.filter.room.state
+        if not wanted.lazy_load_members:
+            return True
+        if wanted.include_redundant_members:
+            return False
+        return all(self.sent_members.has(query, room_id, sender) for sender in same.senders)
 
     def _tail(self, query: Query, room_id: str, gap: Gap | None, upto: int) -> tuple[list[StoredEvent], bool]:
         """The last events of a room that the person may see and the filter wants, and whether there are more.
@@ -318,6 +370,9 @@ class RoomSections:
     def all_account_data(self, user_id: str) -> dict[str, list[AccountData]]:
         """All of a person's account data by room ('' is the global one)."""
         return by_room(account_data.all(self._engine.read, user_id))
+
+
+_NOBODY = Viewer("", "")
 
 
 def _matches(wanted: RoomEventFilter, event: StoredEvent) -> bool:
