@@ -137,13 +137,14 @@ class Appliance:
         self.clock = clock or SystemClock()
         self.server_name: str = server.name
         self.data_dir: Path = server.data_dir
+        self.tls = Certificates()
         self.plugins = self._build_plugins()
         self.identity: Any = self._identity()
         self._lock = database.FolderLock(self.data_dir)
         try:
             self.database_path, self.database_version = database.prepare(self.data_dir, self.server_name)
             self.signer = load_signer(self.data_dir, self.server_name)
-            self.calls = calls_setup.build(config, self.data_dir, self.clock)
+            self.calls = calls_setup.build(config, self.data_dir, self.clock, reactor, self.tls)
             self.engine = Engine(self.database_path, reactor, durability=config["storage"].durability)
         except BaseException:
             self._lock.release()
@@ -163,7 +164,6 @@ class Appliance:
         self.factory = HTTPFactory(self.site, reactor, limits=limits)
         self.ports: list[IListeningPort] = []
         self.admin = AdminSocket(self)
-        self.tls = Certificates()
 
     # -- building ------------------------------------------------------------------------------------------------
 
@@ -381,6 +381,8 @@ class Appliance:
         await self.key_backup.start()
         for endpoint in self.config["server"].listen:
             self.ports.append(await self.tls.endpoint(self.reactor, endpoint).listen(self.factory))
+        if self.calls:
+            await self.calls.start()
         self.admin.start()
         for line in self.describe():
             log.info("{line}", line=line)
@@ -394,12 +396,16 @@ class Appliance:
             yield f"listening: {port.getHost()}"
         for certificate in self.tls.describe():
             yield f"TLS: certificate for {certificate}"
+        if self.calls:
+            yield from self.calls.describe()
         yield f"plugins: {', '.join(self.plugins)}"
 
     async def stop(self) -> None:
         """Stop accepting, answer waiting syncs, finish the queue, close the database."""
         for port in self.ports:
             await maybeDeferred(port.stopListening)
+        if self.calls:
+            await self.calls.stop()
         await self.admin.stop()
         self.sync.stop()
         self.sliding_sync.stop()

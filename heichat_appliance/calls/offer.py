@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from heichat_appliance.calls.credentials import credentials
@@ -25,7 +25,7 @@ class Offer:
         return {"username": username, "password": password, "uris": self._uris(), "ttl": self._ttl}
 
 
-def uris(host: str, listeners: Iterable[CallListener]) -> list[str]:
+def uris(host: str, listeners: Sequence[CallListener]) -> list[str]:
     """The URIs under which clients reach `listeners` at `host`, UDP first as it is best for media, each once."""
     shown = f"[{host}]" if ":" in host else host
     found = {

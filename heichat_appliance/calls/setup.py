@@ -1,32 +1,58 @@
-"""Composes what calls need from section [calls]: what people are told, and the built-in relay or another one's URIs."""
+"""Composes what calls need from section [calls]: the built-in relay or another one's URIs, and what people are told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from heichat_appliance.calls import offer
+from heichat_appliance.calls.allocations import Limits
+from heichat_appliance.calls.server import CallServer
 from heichat_appliance.clock import Clock
 from heichat_appliance.config import Config, ConfigErrors, Settings
+from heichat_appliance.settings import CallListener
+from heichat_appliance.tls import Certificates, TLSError
 
 
 class Calls:
-    """The help that calls get. `offer` is what people are told."""
+    """The help that calls get. `offer` is what people are told; `server` is None where another server relays."""
 
-    def __init__(self, settings: Settings, *, host: str, secret: str, clock: Clock) -> None:
-        self._settings, self._host = settings, host
+    def __init__(self, settings: Settings, server: CallServer | None, *, host: str, secret: str, clock: Clock) -> None:
+        """`host` is where people reach the server."""
+        self._settings, self.server, self._host = settings, server, host
         self.offer = offer.Offer(self._uris, secret, settings.credential_lifetime, lambda: clock.now_ms() / 1000)
 
-    def _uris(self) -> list[str]:
-        return list(self._settings.uris) or offer.uris(self._host, self._settings.listen)
+    async def start(self) -> None:
+        """Listen. Raises OSError, whose text names the setting."""
+        if not self.server:
+            return
+        try:
+            await self.server.start()
+        except OSError as error:
+            hint = "does another STUN or TURN server run on this machine?"
+            raise OSError(f"[calls] listen: {error.strerror or error} (hint: {hint})") from error
+
+    async def stop(self) -> None:
+        """End all allocations and close every socket."""
+        if self.server:
+            await self.server.stop()
 
     def describe(self) -> Iterable[str]:
         """What the start prints."""
-        yield f"calls: {', '.join(self._uris())}"
+        if self.server:
+            yield from self.server.describe()
+        else:
+            yield f"calls: relayed by {', '.join(self._uris())}"
+
+    def _uris(self) -> list[str]:
+        if self.server is None:
+            return list(self._settings.uris)
+        return offer.uris(self._host, [CallListener(*address) for address in self.server.addresses()])
 
 
-def build(config: Config, data_dir: Path, clock: Clock) -> Calls | None:
+def build(config: Config, data_dir: Path, clock: Clock, reactor: Any, certificates: Certificates) -> Calls | None:
     """None when calls are switched off. Nothing listens yet. Raises ConfigErrors."""
     settings = config["calls"]
     if not settings.enabled:
@@ -34,8 +60,48 @@ def build(config: Config, data_dir: Path, clock: Clock) -> Calls | None:
     errors = _contradictions(settings)
     if errors:
         raise ConfigErrors(errors)
+    secret = offer.load_secret(settings.shared_secret_file, data_dir)
     host = settings.public_host or urlsplit(config["server"].public_url).hostname or ""
-    return Calls(settings, host=host, secret=offer.load_secret(settings.shared_secret_file, data_dir), clock=clock)
+    server = None
+    if not settings.uris:
+        realm = settings.realm or config["server"].name
+        server = _server(settings, reactor, clock, secret=secret, realm=realm, context=_context(settings, certificates))
+    return Calls(settings, server, host=host, secret=secret, clock=clock)
+
+
+def _server(settings: Settings, reactor: Any, clock: Clock, *, secret: str, realm: str, context: Any) -> CallServer:
+    return CallServer(
+        reactor,
+        listen=settings.listen,
+        secret=secret,
+        realm=realm,
+        relay_ports=settings.relay_ports,
+        external_addresses=settings.external_address,
+        allow_private=settings.allow_private,
+        allowed_peers=[str(network) for network in settings.allow_networks],
+        limits=Limits(
+            allocations=settings.allocations,
+            allocations_per_person=settings.allocations_per_person,
+            bandwidth=settings.bandwidth_per_allocation,
+            total_bandwidth=settings.bandwidth,
+        ),
+        tls_context=context,
+        wall=lambda: clock.now_ms() / 1000,
+    )
+
+
+def _context(settings: Settings, certificates: Certificates) -> Any:
+    """The server's side of TLS, if it is wanted."""
+    if not _has_tls(settings):
+        return None
+    try:
+        return certificates.files(settings.private_key, settings.certificate)
+    except TLSError as error:
+        raise ConfigErrors([f"[calls] certificate, private_key: {error}"]) from None
+
+
+def _has_tls(settings: Settings) -> bool:
+    return any(one.transport == "tls" for one in settings.listen)
 
 
 def _contradictions(settings: Settings) -> list[str]:
@@ -47,8 +113,7 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if not settings.uris and not settings.listen:
         errors.append("[calls] listen names nothing (hint: udp:3478, or enabled = no)")
-    has_tls = any(one.transport == "tls" for one in settings.listen)
     for key in ("certificate", "private_key"):
-        if has_tls and not settings.uris and not settings[key]:
+        if _has_tls(settings) and not settings.uris and not settings[key]:
             errors.append(f"[calls] {key} is missing, as listen has tls (hint: the files that the web server uses)")
     return errors
