@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from OpenSSL import SSL, crypto
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
 from twisted.internet.endpoints import SSL4ServerEndpoint, serverFromString
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import AcceptableCiphers, CertificateOptions, TLSVersion
@@ -90,11 +92,11 @@ class CertificateFiles:
         """Key and certificates must fit each other. A key is never half a file: whoever replaces two files should
         send the signal after both; what was read between them doesn't fit, and is refused here."""
         try:
-            key = crypto.load_privatekey(crypto.FILETYPE_PEM, self._private_key.read_bytes(), passphrase=_no_passphrase)
+            key = load_pem_private_key(self._private_key.read_bytes(), None)
             pems = [pem for file in self._files for pem in _PEM.findall(file.read_bytes())]
             if not pems:
                 raise TLSError(f"{self._files[0]} holds no certificate in PEM")
-            own, *chain = [crypto.load_certificate(crypto.FILETYPE_PEM, pem) for pem in pems]
+            own, *chain = [x509.load_pem_x509_certificate(pem) for pem in pems]
             options = CertificateOptions(
                 privateKey=key,
                 certificate=own,
@@ -103,14 +105,16 @@ class CertificateFiles:
                 acceptableCiphers=_CIPHERS,
                 acceptableProtocols=self._protocols,
             )
-            return options.getContext(), own.to_cryptography()
+            return options.getContext(), own
+        except TLSError:
+            raise
         except OSError as error:
             raise TLSError(f"{error.filename} can't be read: {error.strerror}") from None
-        except (crypto.Error, SSL.Error, ValueError) as error:
-            if isinstance(error, TLSError):
-                raise
+        except TypeError:  # a passphrase is needed
+            raise TLSError(f"{self._private_key} has a passphrase, and nobody is there to type it") from None
+        except (SSL.Error, ValueError, UnsupportedAlgorithm) as error:
             files = ", ".join(str(file) for file in dict.fromkeys(self._files))
-            raise TLSError(f"{self._private_key} and {files}: {_reason(error)}") from None
+            raise TLSError(f"{self._private_key}, {files}: {_reason(error)}") from None
 
 
 class Certificates:
@@ -159,13 +163,8 @@ class Certificates:
         return [files.describe() for files in self._files]
 
 
-def _no_passphrase(*_: Any) -> bytes:
-    """OpenSSL would ask for it on the terminal."""
-    raise TLSError("a private key with a passphrase can't be used: nobody is there to type it")
-
-
 def _reason(error: Exception) -> str:
-    """OpenSSL's errors are lists of (library, function, reason)."""
+    """OpenSSL's errors are lists of (library, function, reason); other texts go on with advice for programmers."""
     if error.args and isinstance(error.args[0], list):
         return "; ".join(str(entry[-1]) for entry in error.args[0]) or "not PEM"
-    return str(error) or "not PEM"
+    return str(error).split(". ")[0] or "not PEM"

@@ -150,6 +150,7 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.config_path = folder / "heichat.ini"
         self.args = args or ["--config", str(self.config_path)]
+        self.logger = ""  # twistd's --logger
         folder.mkdir(parents=True, exist_ok=True)
         self._write_config(config or {})
 
@@ -181,9 +182,10 @@ class Daemon:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and do not wait for anything."""
+        logger = [f"--logger={self.logger}"] if self.logger else []
         with self.output_path.open("ab") as output:
             self.process = subprocess.Popen(
-                [TWISTD, "-n", "heichat", *self.args], cwd=self.folder, stdout=output, stderr=subprocess.STDOUT
+                [TWISTD, "-n", *logger, "heichat", *self.args], cwd=self.folder, stdout=output, stderr=subprocess.STDOUT
             )
         return self.process
 

@@ -8,17 +8,12 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from heichat_appliance import __version__
+from tests import certificates
 from tests.appliance import SERVER_NAME
 from tests.daemon import START_SECONDS, STOP_SECONDS, Client, Daemon, Person, free_port, wait_until
 
@@ -197,32 +192,8 @@ def test_half_a_request_does_not_hold_up_the_end(daemon: Daemon) -> None:
 # -- TLS ---------------------------------------------------------------------------------------------------------
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A key and a self-signed certificate of 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    key_path, certificate_path = folder / "key.pem", folder / "certificate.pem"
-    form = serialization.PrivateFormat.PKCS8
-    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
-    certificate_path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    return key_path, certificate_path
-
-
 def test_tls_beside_tcp(tmp_path: Path) -> None:
-    key, cert = certificate(tmp_path)
+    key, cert = certificates.make(tmp_path)
     plain, secure = free_port(), free_port()
     listen = (
         f"tcp:{plain}:interface=127.0.0.1\n"
