@@ -269,7 +269,10 @@ class Appliance:
         self.membership = Membership(engine, timeline, self.invitees)
         self.sender = Sender(engine, timeline, self.membership, self.accounts)
         self.aliases = Aliases(engine, timeline, self.accounts, policies, name)
-        self.rooms = Rooms(engine, timeline, self.membership, self.invitees, self.aliases, policies, name)
+        self.rooms = Rooms(
+            engine, timeline, self.membership, self.invitees, self.aliases, policies, name,
+            encrypt_direct=self.config["rooms"].encryption_default != "off",
+        )  # fmt: skip
         self.upgrade = Upgrade(engine, timeline, self.membership, self.aliases, policies, name)
         self.reports = Reports(engine, self.clock)
 
@@ -351,7 +354,9 @@ class Appliance:
                 display_name_is_free=self.config["accounts"].display_name == "free",
                 support_email=server.support_email,
                 well_known=version_routes.element_discovery(
-                    self.config["web"].conference_url, relayed_calls=self.calls is not None
+                    self.config["web"].conference_url,
+                    relayed_calls=self.calls is not None,
+                    encryption_default=self.config["rooms"].encryption_default,
                 ),
             ),
         ]

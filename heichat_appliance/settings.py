@@ -189,6 +189,21 @@ ACCOUNTS = Section(
     ),
 )
 
+ROOMS = Section(
+    "rooms",
+    "Rooms.",
+    (
+        Option(
+            "encryption_default",
+            choice("off", "direct", "on"),
+            "off",
+            "Which new rooms begin with end-to-end encryption. It can be switched on in every room later, and never off. "
+            "off: none unless people say so; direct: direct chats in which everybody has a device that can encrypt; on: "
+            "those, and Element proposes it for private rooms. Element X encrypts private rooms whatever stands here.",
+        ),
+    ),
+)
+
 
 class CallListener(NamedTuple):
     """Where STUN and TURN are spoken: `transport` is udp, tcp or tls; `host` "" means every address, IPv4 and IPv6;
@@ -331,4 +346,4 @@ WEB = Section(
 )
 
 #: All sections that do not belong to a plugin.
-SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, MEDIA, PUSH, ACCOUNTS, CALLS, WEB)
+SECTIONS = (SERVER, PLUGINS, STORAGE, LIMITS, MEDIA, PUSH, ACCOUNTS, ROOMS, CALLS, WEB)

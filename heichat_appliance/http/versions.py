@@ -72,20 +72,31 @@ def routes(
     ]
 
 
-def element_discovery(conference_url: str | None, *, relayed_calls: bool) -> dict[str, Any]:
+def element_discovery(conference_url: str | None, *, relayed_calls: bool, encryption_default: str) -> dict[str, Any]:
     """What Element reads in /.well-known/matrix/client besides the specification's keys.
 
-    Source: element-web, docs of `io.element.jitsi` and `io.element.voip`. The button for a conference in a room opens the
-    Jitsi Meet server of `preferredDomain` (the older key is for older apps); with a relay of our own nobody's address
-    is told to the public STUN server that Element falls back to otherwise.
+    Source: element-web, docs of `io.element.jitsi`, `io.element.voip` and `io.element.e2ee`. The button for a conference
+    in a room opens the Jitsi Meet server of `preferredDomain` (the older key is for older apps); with a relay of our own
+    nobody's address is told to the public STUN server that Element falls back to otherwise. `encryption_default`: off,
+    direct or on, see `element_encryption`.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"io.element.e2ee": element_encryption(encryption_default)}
     if conference_url:
         jitsi = {"preferredDomain": urlsplit(conference_url).netloc}
         found |= {"io.element.jitsi": jitsi, "im.vector.riot.jitsi": jitsi}
     if relayed_calls:
         found["io.element.voip"] = {"disable_fallback_ice": True}
     return found
+
+
+def element_encryption(encryption_default: str) -> dict[str, Any]:
+    """The value of `io.element.e2ee` for [rooms] encryption_default.
+
+    Element takes `default`, and true where it is missing, for direct chats and for the switch in its dialogue for private
+    rooms alike. So it can't say "direct": there Element is told false, and the server itself begins direct chats with
+    encryption (services/rooms.py). Source: element-web, docs/e2ee.md.
+    """
+    return {"default": encryption_default == "on"}
 
 
 def _constant(value: dict[str, Any]) -> Callable[[Request], Response]:

@@ -29,6 +29,9 @@ TRANSFERRED = (
     "m.room.join_rules",
 )
 
+#: What a room that begins with encryption has.
+ENCRYPTION: tuple[str, Content] = ("m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
+
 _EVENT_LEVELS = {
     "m.room.name": MODERATOR,
     "m.room.avatar": MODERATOR,

@@ -21,6 +21,7 @@ from heichat_appliance.services.invitees import Invitees, Names
 from heichat_appliance.services.membership import Membership, blocks_invites, invite_blocked
 from heichat_appliance.services.timeline import NotAllowed, RoomView, Timeline
 from heichat_appliance.store import aliases as alias_store
+from heichat_appliance.store import keys
 
 #: One room's beginning is one job, and that must stay short.
 MAX_INVITES = 200
@@ -77,9 +78,10 @@ class Rooms:
 
     def __init__(
         self, engine: Engine, timeline: Timeline, membership: Membership, invitees: Invitees, aliases: Aliases,
-        policies: Sequence[Any], server_name: str,
+        policies: Sequence[Any], server_name: str, *, encrypt_direct: bool = False,
     ) -> None:  # fmt: skip
-        """`policies`: the providers of extension.IRoomPolicy."""
+        """`policies`: the providers of extension.IRoomPolicy. `encrypt_direct`: direct chats begin with encryption if
+        everybody in them has a device that can encrypt."""
         self._engine = engine
         self._timeline = timeline
         self._membership = membership
@@ -87,6 +89,7 @@ class Rooms:
         self._aliases = aliases
         self._policies = tuple(policies)
         self._server_name = server_name
+        self._encrypt_direct = encrypt_direct
 
     async def create(self, creator: str, room: NewRoom) -> str:
         """Create a room; its ID.
@@ -126,16 +129,16 @@ class Rooms:
             create_content=_create_content(version, creator, preset, invite, room.creation_content or {}),
             preset=preset,
             power_levels=roomdefaults.power_levels(version, creator, preset, invite, override),
-            state=self._state(room, preset),
+            state=self._state(room, preset, [creator, *invite]),
             invite=invite,
             invite_content={"membership": "invite", **({"is_direct": True} if room.is_direct else {})},
             published=published,
             alias=None if room.room_alias_name is None else full_alias(room.room_alias_name, self._server_name),
         )
 
-    def _state(self, room: NewRoom, preset: Preset) -> list[InitialState]:
+    def _state(self, room: NewRoom, preset: Preset, people: list[str]) -> list[InitialState]:
         """The events of the preset, of `initial_state`, and those implied by name and topic, each overriding the ones
-        before it."""
+        before it. `people`: who creates the room and who is invited."""
         initial = room.initial_state or []
         for index, event in enumerate(initial):
             if event.type in _NOT_INITIAL:
@@ -146,15 +149,20 @@ class Rooms:
         if room.topic:
             last.append(InitialState("m.room.topic", roomdefaults.topic(room.topic)))
         said = {(event.type, event.state_key) for event in (*initial, *last)}
+        defaults = roomdefaults.preset_state(preset)
+        if self._encrypt_direct and room.is_direct and self._can_encrypt(people):
+            defaults.append(roomdefaults.ENCRYPTION)
         first = [
-            InitialState(type, self._settled(type, content))
-            for type, content in roomdefaults.preset_state(preset)
-            if (type, "") not in said
+            InitialState(type, self._settled(type, content)) for type, content in defaults if (type, "") not in said
         ]
         if room.preset is not None:
             initial = [InitialState(e.type, self._settled(e.type, e.content), e.state_key) for e in initial]
         overridden = {event.type for event in last}
         return [*first, *(e for e in initial if e.type not in overridden or e.state_key), *last]
+
+    def _can_encrypt(self, people: list[str]) -> bool:
+        """Whether all have a device with keys; somebody without could never read what is written before they get one."""
+        return keys.people_with_devices(self._engine.read, people).issuperset(people)
 
     def _settled(self, type: str, content: dict[str, Any]) -> dict[str, Any]:
         for policy in self._policies:

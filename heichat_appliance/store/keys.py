@@ -64,6 +64,16 @@ def device_keys_of_people(execute: Execute, user_ids: Iterable[str]) -> list[tup
     ).fetchall()
 
 
+def people_with_devices(execute: Execute, user_ids: Iterable[str]) -> set[str]:
+    """Those of these people that have a device with keys."""
+    rows = execute(
+        "SELECT asked.value FROM json_each(?) AS asked WHERE EXISTS ("
+        "SELECT 1 FROM device_keys WHERE user_id = asked.value)",
+        (_list(user_ids),),
+    )
+    return {row[0] for row in rows}
+
+
 def known_people(execute: Execute, user_ids: Iterable[str]) -> set[str]:
     """Those of these user IDs that have an account."""
     rows = execute(
