@@ -21,8 +21,10 @@ export const path = (...segments) => segments.map((segment) => "/" + encodeURICo
 export const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 export class Api {
-  constructor(token = null) {
+  /** `gone()` is called when the server does not know the login any more. */
+  constructor(token = null, gone = () => {}) {
     this.token = token;
+    this.gone = gone;
   }
 
   /** The JSON of an answer. `address` is in the client API, or begins with /_matrix. Too many requests are waited for. */
@@ -33,6 +35,7 @@ export class Api {
       if (response.ok) return answer;
       if (response.status >= 500) throw new Unreachable(answer.error || `HTTP ${response.status}`);
       const error = new MatrixError(response.status, answer);
+      if (response.status === 401 && this.token) this.gone();
       if (response.status !== 429 || attempt === 3) throw error;
       await wait(Math.min(error.retryAfter ?? 1000, 10_000));
     }
@@ -73,9 +76,10 @@ export class Api {
     return this.request("POST", "/logout", { body: {} });
   }
 
-  sync(since, signal) {
+  /** `timeout`: milliseconds that the server may wait until there is something to tell. */
+  sync(since, timeout, signal) {
     const filter = JSON.stringify({ room: { timeline: { limit: 30 } }, presence: { types: [] } });
-    const query = since ? { since, timeout: 30_000, filter } : { timeout: 0, filter };
+    const query = since ? { since, timeout, filter } : { timeout, filter };
     return this.request("GET", "/sync", { query, signal, patience: 60_000 });
   }
 

@@ -34,6 +34,10 @@ export class ChatPage {
     );
   }
 
+  close() {
+    this.room?.close();
+  }
+
   update() {
     const text = this.app.online ? "" : t("offline");
     if (this.offline.textContent !== text) this.offline.textContent = text;

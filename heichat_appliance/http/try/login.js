@@ -13,6 +13,10 @@ export class LoginPage {
     this.element = h("div", { class: "login" }, this.#bar(), this.#main());
   }
 
+  close() {}
+
+  update() {}
+
   #bar() {
     return h("header", { class: "bar" }, h("a", { href: "/", class: "brand" }, this.app.about.brand), languages(this.app));
   }

@@ -40,9 +40,9 @@ class App {
   /** Go on as somebody: nothing is known yet but the token. */
   begin({ token, userId }) {
     this.me = userId;
-    this.api = new Api(token);
+    this.api = new Api(token, () => this.#end(t("sessionGone")));
     this.store = new Store(userId);
-    this.media = new Media(this.api);
+    this.media = new Media(this.api, this.about.server_name);
     this.outbox = new Outbox(this.api, this.update, (error) => this.#consentForOutbox(error));
     this.drafts = new Map(); // room ID -> what is being written there
     this.ready = false;
@@ -54,7 +54,6 @@ class App {
       signal: this.listening.signal,
       heard: (answer, first) => this.#heard(answer, first),
       status: (online) => this.#status(online),
-      gone: () => this.#end(t("sessionGone")),
     });
   }
 
@@ -64,6 +63,7 @@ class App {
   }
 
   #end(hint) {
+    if (!this.me) return;
     this.listening.abort();
     this.media.forget();
     sessionStorage.removeItem(KEY);
@@ -179,6 +179,7 @@ class App {
   /** Build the page anew. */
   show() {
     document.documentElement.lang = currentLanguage();
+    this.page?.close();
     this.page = this.me ? new ChatPage(this) : new LoginPage(this);
     document.getElementById("app").replaceChildren(this.page.element);
     this.#update();
@@ -189,7 +190,7 @@ class App {
     const title = room ? roomName(room, this.me) : t("title", this.about.brand);
     const unread = this.store ? [...this.store.rooms.values()].filter((one) => one.unread || one.invited).length : 0;
     document.title = (unread ? `(${unread}) ` : "") + title;
-    this.page.update?.();
+    this.page.update();
   }
 }
 

@@ -6,8 +6,10 @@ const SAFE_IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp", "imag
 const MAX_KEPT = 60;
 
 export class Media {
-  constructor(api) {
+  /** `serverName`: whose files there are. */
+  constructor(api, serverName) {
     this.api = api;
+    this.serverName = serverName;
     this.kept = new Map(); // mxc URI -> promise of an object URL
   }
 
@@ -45,7 +47,7 @@ export class Media {
 
   async #fetch(what, uri, query) {
     const [, server, id] = /^mxc:\/\/([^/]+)\/([A-Za-z0-9_-]+)$/.exec(uri) ?? [];
-    if (!id) throw new Error("not the address of a file");
+    if (server !== this.serverName) throw new Error("not the address of a file");
     const response = await this.api.fetch("GET", `/_matrix/client/v1/media/${what}${path(server, id)}`, { query });
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
     return response.blob();

@@ -1,25 +1,27 @@
 // Hears from the server without end: one long poll after the other, and patience while the server is away.
 
-import { MatrixError, Unreachable } from "./api.js";
+import { Unreachable } from "./api.js";
 
 const FIRST_PAUSE = 500; // milliseconds; doubled with every failure
-const LONGEST_PAUSE = 8_000;
+const LONGEST_PAUSE = 5_000;
+const LONG_POLL = 30_000;
 
-/** Runs until `signal` is aborted or the server does not know the session any more.
- *  `heard(answer)` gets every answer, `status(online)` every change, `gone()` is called at an unknown session. */
-export async function listen({ api, signal, heard, status, gone }) {
+/** Runs until `signal` is aborted. `heard(answer, first)` gets every answer; `status(online)` is called after each attempt. */
+export async function listen({ api, signal, heard, status }) {
   let since = null;
   let pause = FIRST_PAUSE;
+  let timeout = 0; // the first answer, and the first after a failure, come at once
   while (!signal.aborted) {
     try {
-      const answer = await api.sync(since, signal);
+      const answer = await api.sync(since, timeout, signal);
       heard(answer, since === null);
       since = answer.next_batch;
       pause = FIRST_PAUSE;
+      timeout = LONG_POLL;
       status(true);
     } catch (error) {
       if (signal.aborted) return;
-      if (error instanceof MatrixError && error.status === 401) return gone();
+      timeout = 0;
       if (error instanceof Unreachable) status(false);
       else console.error(error);
       await pauseFor(pause, signal);
