@@ -20,14 +20,14 @@ PERMISSION_SECONDS, CHANNEL_SECONDS, RESERVATION_SECONDS = 300, 600, 30
 
 @dataclass(frozen=True)
 class Limits:
-    """What one person, one allocation and all together may use; bandwidths in bytes per second, 0 for no limit."""
+    """What one person, one allocation and all together may use; bandwidths in bytes per second and direction, 0 for no limit."""
 
     allocations: int = 2000
     allocations_per_person: int = 24
     permissions: int = 64
     channels: int = 64
     bandwidth: int = 1_000_000
-    total_bandwidth: int = 50_000_000
+    total_bandwidth: int = 30_000_000
     lifetime: int = 600
     max_lifetime: int = 3600
 
@@ -60,12 +60,14 @@ class Allocation:
     """One client's relay. `bind`, `permit` and `expire` change it."""
 
     __slots__ = (
-        "answer", "bucket", "channels", "client", "expires", "key", "numbers", "permissions", "person", "relay4", "relay6",
-        "transaction", "until", "username",
+        "answer", "channels", "client", "expires", "from_peers", "numbers", "permissions", "person", "relay4", "relay6",
+        "to_peers", "transaction", "until", "username",
     )  # fmt: skip
 
-    def __init__(self, client: Client, username: bytes, person: str, key: bytes, bucket: Bucket) -> None:
-        self.client, self.username, self.person, self.key, self.bucket = client, username, person, key, bucket
+    def __init__(self, client: Client, username: bytes, person: str, bucket: Callable[[], Bucket]) -> None:
+        """`bucket` makes the bandwidth of one direction."""
+        self.client, self.username, self.person = client, username, person
+        self.to_peers, self.from_peers = bucket(), bucket()
         self.relay4: Relay | None = None
         self.relay6: Relay | None = None
         self.expires = 0.0

@@ -6,6 +6,7 @@ A `frame` is a writable memoryview: four bytes of room, then the data. The room 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from struct import Struct
 
 from heichat_appliance.calls.allocations import Allocation
@@ -18,9 +19,11 @@ _CHANNEL_DATA = Struct("!HH")
 class Forwarder:
     """Passes data between clients and peers, within the bandwidths. `relayed` and `dropped` count packets."""
 
-    def __init__(self, by_relay: dict[Address, Allocation], total: Bucket) -> None:
-        """`by_relay` has the allocation of each relayed address of this server."""
-        self._by_relay, self._total = by_relay, total
+    def __init__(self, by_relay: dict[Address, Allocation], bucket: Callable[[], Bucket]) -> None:
+        """`by_relay` has the allocation of each relayed address of this server; `bucket` makes the bandwidth of one
+        direction of all together."""
+        self._by_relay = by_relay
+        self._to_peers, self._from_peers = bucket(), bucket()
         self.relayed = self.dropped = 0
 
     def to_peer(self, allocation: Allocation, peer: Address, frame: memoryview, *, dont_fragment: bool = False) -> None:
@@ -32,7 +35,7 @@ class Forwarder:
         size = len(frame) - 4
         permission = allocation.permissions.get(peer[0])
         relay = allocation.relay4 if len(peer) == 2 else allocation.relay6
-        if permission is None or relay is None or not (allocation.bucket.take(size) and self._total.take(size)):
+        if permission is None or relay is None or not (allocation.to_peers.take(size) and self._to_peers.take(size)):
             self.dropped += 1
             return
         other = self._by_relay.get(peer)
@@ -47,7 +50,9 @@ class Forwarder:
     def from_peer(self, allocation: Allocation, peer: Address, frame: memoryview) -> None:
         """From a peer to the client: as ChannelData, or as a Data indication. RFC 8656 sections 11.3 and 12.7."""
         size = len(frame) - 4
-        if peer[0] not in allocation.permissions or not (allocation.bucket.take(size) and self._total.take(size)):
+        if peer[0] not in allocation.permissions or not (
+            allocation.from_peers.take(size) and self._from_peers.take(size)
+        ):
             self.dropped += 1
             return
         self.relayed += 1

@@ -126,7 +126,7 @@ class Requests:
         opener: Opener,
         bucket: Callable[[], Bucket],
     ) -> None:
-        """`secret` is shared with those who hand out credentials; `bucket` makes the bandwidth of one allocation."""
+        """`secret` is shared with those who hand out credentials; `bucket` makes the bandwidth of one allocation's direction."""
         self._secret, self._realm, self._nonces, self._policy = secret, realm, nonces, policy
         self._allocations, self._forwarder, self._opener, self._bucket = allocations, forwarder, opener, bucket
         self._handlers = {
@@ -260,7 +260,7 @@ class Requests:
         lifetime = self._lifetime(message) or self._allocations.limits.lifetime
         if not self._allocations.room_for(who.person, 1 + wish.pair - (wish.token is not None)):
             raise Refused(486, "Allocation Quota Reached")
-        allocation = Allocation(client, who.username, who.person, who.key, self._bucket())
+        allocation = Allocation(client, who.username, who.person, self._bucket)
         token = self._open_relays(allocation, wish, now)
         allocation.expires = now + lifetime
         self._allocations.add(allocation)

@@ -92,7 +92,7 @@ class CallServer:
         external = {IPV6 if ip_address(each).version == 6 else IPV4: each for each in external_addresses}
         self._reactor, self._listen, self._tls_context, self._now = reactor, listen, tls_context, now
         allocations = Allocations(limits)
-        forwarder = Forwarder(allocations.by_relay, Bucket(now, limits.total_bandwidth))
+        forwarder = Forwarder(allocations.by_relay, lambda: Bucket(now, limits.total_bandwidth))
         requests = Requests(
             secret=secret,
             realm=realm,
