@@ -77,6 +77,7 @@ function body(app, item) {
     case "m.emote":
       return h("p", { class: "text" }, h("em", {}, linked(`* ${text}`)));
     default:
+      if (!text) return h("p", { class: "text soft" }, t("unknown"));
       return h("p", { class: content.msgtype === "m.notice" ? "text soft" : "text" }, linked(text));
   }
 }

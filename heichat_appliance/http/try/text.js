@@ -79,6 +79,7 @@ const TEXTS = {
   ],
   encryptedMessage: ["Verschlüsselt; lesbar in Element", "Encrypted; readable in Element"],
   deleted: ["Nachricht gelöscht", "Message deleted"],
+  unknown: ["Etwas, das diese Seite nicht zeigen kann", "Something that this page can't show"],
   edited: ["bearbeitet", "edited"],
   sending: ["wird gesendet …", "sending …"],
   waiting: ["wartet auf die Verbindung …", "waiting for the connection …"],
