@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from heichat_appliance import __version__
+from heichat_appliance.admin import backups
+from heichat_appliance.admin.client import NotRunning
 from heichat_appliance.admin.command import Call, Commands
 from heichat_appliance.admin.language import t
 from heichat_appliance.config import ConfigErrors, example
@@ -17,7 +21,12 @@ from heichat_appliance.store import reports
 
 def register(commands: Commands) -> None:
     """The commands of this module."""
-    commands.add("version", _version, en="print the version", de="die Version nennen")
+    commands.add(
+        "version",
+        _version,
+        en="print the version of this command and of the daemon",
+        de="die Version dieses Befehls und des Dienstes nennen",
+    )
     commands.add(
         "example-config",
         _example_config,
@@ -30,11 +39,26 @@ def register(commands: Commands) -> None:
         en="read the configuration and report every error at once",
         de="die Konfiguration lesen und alle Fehler auf einmal nennen",
     )
-    commands.add(
+    verify = commands.add(
         "verify",
         _verify,
-        en="check every room's history, signatures and all invariants of the database",
-        de="die Geschichte jedes Raums, Signaturen und alle Invarianten der Datenbank prüfen",
+        en="check every room's history, signatures, files and all invariants of the database",
+        de="die Geschichte jedes Raums, Signaturen, Dateien und alle Invarianten der Datenbank prüfen",
+        more_en="Only reads, so it may run beside the daemon or without it. It takes about a minute for a million events.",
+        more_de="Liest nur, darf also neben dem Dienst laufen oder ohne ihn. Für eine Million Ereignisse dauert es etwa eine "
+        "Minute.",
+        examples="verify\nverify --media\nverify --backup /var/backups/heichat/heichat-chat.example.org-20261124T031500Z",
+    )
+    verify.add_argument(
+        "--media",
+        action="store_true",
+        help=t("read all files, not only their sizes", "alle Dateien lesen, nicht nur ihre Größen"),
+    )
+    verify.add_argument(
+        "--backup",
+        type=Path,
+        metavar=t("FOLDER", "ORDNER"),
+        help=t("check this backup instead of the data", "diese Sicherung prüfen statt der Daten"),
     )
     listing = commands.add(
         "reports",
@@ -50,8 +74,18 @@ def register(commands: Commands) -> None:
     )
 
 
-def _version(_: Call) -> int:
+def _version(call: Call) -> int:
     print(f"heiCHAT {__version__}")
+    try:
+        running = call.daemon.get("/status")["version"]
+    except (ConfigErrors, NotRunning) as error:
+        print(t("daemon: ", "Dienst: ") + str(error))
+        return 0
+    print(t("daemon: ", "Dienst: ") + running)
+    if running != __version__:
+        print(t("The daemon runs another version than this command (hint: systemctl restart heichat).",
+                "Der Dienst hat eine andere Version als dieser Befehl (Hinweis: systemctl restart heichat)."))  # fmt: skip
+        return 1
     return 0
 
 
@@ -71,15 +105,47 @@ def _check_config(call: Call) -> int:
 
 def _verify(call: Call) -> int:
     """Reads only, so it may run beside the daemon."""
+    if call.options.backup is not None:
+        return _tell(list(_verify_backup(call)))
     server = call.config["server"]
     with call.database() as connection:
-        keys = load_signer(server.data_dir, server.name).verify_keys
-        problems = invariants.check(connection.execute, server.name, keys)
+        try:
+            pid = call.daemon.get("/status")["pid"]
+            print(t(f"The daemon runs (process {pid}); this looks at its data as they are now.",
+                    f"Der Dienst läuft (Prozess {pid}); geprüft wird der Stand seiner Daten von jetzt."))  # fmt: skip
+        except NotRunning as reason:
+            print(t(f"Without the daemon: {reason}.", f"Ohne den Dienst: {reason}."))
+        connection.execute("BEGIN")  # one snapshot for everything
+        problems = _signing_key(server.data_dir) or invariants.check(
+            connection.execute, server.name, load_signer(server.data_dir, server.name).verify_keys
+        )
+        problems += backups.check_media(server.data_dir, connection, call.options.media)
+    return _tell(problems)
+
+
+def _signing_key(data_dir: Path) -> list[str]:
+    if (data_dir / "signing.key").exists():
+        return []
+    return [t("signing.key is missing (hint: it is in the backups)",
+              "signing.key fehlt (Hinweis: er liegt in den Sicherungen)")]  # fmt: skip
+
+
+def _verify_backup(call: Call) -> Iterator[str]:
+    try:
+        yield from backups.check(call.options.backup, hashes=call.options.media)
+    except ValueError as error:
+        yield str(error)
+
+
+def _tell(problems: list[str]) -> int:
     for problem in problems:
         print(problem)
     count = len(problems)
-    print(t(f"{count} problems found.", f"{count} Fehler gefunden.") if problems
-          else t("Everything is whole.", "Alles ist heil."))  # fmt: skip
+    print(
+        t(f"{count} problems found.", f"{count} Fehler gefunden.")
+        if problems
+        else t("Everything is whole.", "Alles ist heil.")
+    )
     return 1 if problems else 0
 
 

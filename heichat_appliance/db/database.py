@@ -13,6 +13,8 @@ from sqlite_utils import Database
 from heichat_appliance.db.migrations import migrations
 
 DATABASE = "heichat.db"
+#: A file that is in the data folder while a restore exchanges what is in it.
+RESTORING = "restore-in-progress"
 
 
 class DatabaseRefused(Exception):
@@ -46,14 +48,18 @@ def prepare(data_dir: Path, server_name: str) -> tuple[Path, int]:
     """Make `data_dir`'s database ready and return its path and its version (number of migrations).
 
     A new one is built under a temporary name and renamed. Before a migration a copy is made with SQLite's backup API.
-    Raises DatabaseRefused for a database of a newer version or of another server name.
+    Raises DatabaseRefused for a database of a newer version or of another server name, and where a restore was cut off.
     """
     path = data_dir / DATABASE
+    if (data_dir / RESTORING).exists():
+        raise DatabaseRefused(
+            f"a restore into {data_dir} was cut off, so what lies there is not whole (hint: heichat-admin restore again)"
+        )
     if not path.exists():
         _create(path, server_name)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        _refuse_misfits(connection, path, server_name)
+        refuse_misfits(connection, path, server_name)
         connection.execute("PRAGMA journal_mode = WAL")
         db = Database(connection)
         pending = [migration.name for migration in migrations.pending(db)]
@@ -94,7 +100,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _refuse_misfits(connection: sqlite3.Connection, path: Path, server_name: str) -> None:
+def refuse_misfits(connection: sqlite3.Connection, path: Path, server_name: str) -> None:
+    """Raises DatabaseRefused for what is no database of this program, of a newer version, or of another server name."""
     try:
         row = connection.execute("SELECT value FROM meta WHERE key = 'server_name'").fetchone()
     except sqlite3.DatabaseError as error:
