@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 from heichat_appliance.calls import stun
 from heichat_appliance.calls.allocations import Allocation, Allocations, Client, Relay
+from heichat_appliance.calls.authentication import Authenticator, Refused, Who
 from heichat_appliance.calls.budgets import Bucket
-from heichat_appliance.calls.credentials import USERNAME_BYTES, Nonces, long_term_key, parse_username, password
 from heichat_appliance.calls.forwarding import Forwarder
 from heichat_appliance.calls.policy import PeerPolicy, Verdict
 from heichat_appliance.calls.stun import IPV4, IPV6, Address, Builder, Malformed, Message
@@ -21,8 +21,6 @@ UDP = 17
 #: RFC 8656 ends at 0x4FFF; RFC 5766 went on to 0x7FFF, and its clients (coturn's among them) use all of it.
 MIN_CHANNEL, MAX_CHANNEL = 0x4000, 0x7FFF
 SOFTWARE = b"heiCHAT"
-#: Seconds for which credentials that have ended still keep up an allocation that they made: a call isn't cut off.
-GRACE = 4 * 3600
 
 _LOGIN = frozenset({stun.USERNAME, stun.REALM, stun.NONCE})
 _ALLOCATE = frozenset(
@@ -64,22 +62,6 @@ class Answer(NamedTuple):
     proven: bool
 
 
-class Who(NamedTuple):
-    """Who asks: username and key as in the request, and the person that the username names."""
-
-    username: bytes
-    person: str
-    key: bytes
-
-
-class Refused(Exception):
-    """A request gets an error."""
-
-    def __init__(self, code: int, reason: str, attributes: tuple[tuple[int, bytes], ...] = ()) -> None:
-        super().__init__(code)
-        self.code, self.reason, self.attributes = code, reason, attributes
-
-
 class Wish(NamedTuple):
     """Which relays an Allocate asks for."""
 
@@ -101,7 +83,7 @@ class Wish(NamedTuple):
         if even is not None and len(even) != 1:
             raise Refused(400, "EVEN-PORT is malformed")
         pair = even is not None and bool(even[0] & 0x80)
-        if additional is not None and (family is not None or pair or _family(additional) != IPV6):
+        if additional is not None and (family is not None or pair or len(additional) != 4 or additional[0] != IPV6):
             raise Refused(400, "ADDITIONAL-ADDRESS-FAMILY does not fit")
         return Wish(
             family=IPV4 if family is None else _family(family),
@@ -117,17 +99,15 @@ class Requests:
     def __init__(
         self,
         *,
-        secret: str,
-        realm: str,
-        nonces: Nonces,
+        authenticator: Authenticator,
         policy: PeerPolicy,
         allocations: Allocations,
         forwarder: Forwarder,
         opener: Opener,
         bucket: Callable[[], Bucket],
     ) -> None:
-        """`secret` is shared with those who hand out credentials; `bucket` makes the bandwidth of one allocation's direction."""
-        self._secret, self._realm, self._nonces, self._policy = secret, realm, nonces, policy
+        """`bucket` makes the bandwidth of one allocation's direction."""
+        self._authenticator, self._policy = authenticator, policy
         self._allocations, self._forwarder, self._opener, self._bucket = allocations, forwarder, opener, bucket
         self._handlers = {
             stun.REFRESH: self._refresh,
@@ -187,7 +167,7 @@ class Requests:
     def _authenticated(self, data: bytes, message: Message, client: Client, now: float, wall: float) -> Answer:
         allocation = self._allocations.by_client.get(client.key)
         try:
-            who = self._authenticate(data, message, client, wall - GRACE if allocation else wall, wall)
+            who = self._authenticator.authenticate(data, message, client.address, allocation is not None, wall)
         except Refused as refused:
             return Answer(self._error(message, refused).build(), proven=False)
         try:
@@ -200,31 +180,6 @@ class Requests:
         if message.method == stun.ALLOCATE and allocation is None:
             self._remember(message, client, sealed)
         return Answer(sealed, proven=True)
-
-    def _authenticate(self, data: bytes, message: Message, client: Client, expiry: float, wall: float) -> Who:
-        """RFC 8489 section 9.2.4. Credentials count that end after `expiry`."""
-        if not message.integrity_at and not message.integrity256_at:
-            raise self._challenge(401, client, wall)
-        username, realm, nonce = message.get(stun.USERNAME), message.get(stun.REALM), message.get(stun.NONCE)
-        if username is None or realm is None or nonce is None:
-            raise Refused(400, "")
-        try:
-            name = username.decode()
-        except UnicodeDecodeError:
-            raise self._challenge(401, client, wall)
-        parsed = parse_username(name) if len(username) <= USERNAME_BYTES else None
-        if parsed is None or parsed[0] <= expiry or realm != self._realm.encode():
-            raise self._challenge(401, client, wall)
-        key = long_term_key(name, self._realm, password(self._secret, name))
-        if not stun.integrity_holds(data, message, key):
-            raise self._challenge(401, client, wall)
-        if not self._nonces.check(nonce, wall, _address_bytes(client)):
-            raise self._challenge(438, client, wall)
-        return Who(username, parsed[1], key)
-
-    def _challenge(self, code: int, client: Client, wall: float) -> Refused:
-        nonce = self._nonces.make(wall, _address_bytes(client))
-        return Refused(code, "", ((stun.REALM, self._realm.encode()), (stun.NONCE, nonce)))
 
     # -- what is asked -------------------------------------------------------------------------------------------
 
@@ -411,7 +366,3 @@ def _family(value: bytes) -> int:
     if value[0] not in (IPV4, IPV6):
         raise Refused(440, "Address Family not Supported")
     return value[0]
-
-
-def _address_bytes(client: Client) -> bytes:
-    return repr(client.address).encode()

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 
 from heichat_appliance.calls.allocations import Allocations, Client, Limits
+from heichat_appliance.calls.authentication import Authenticator
 from heichat_appliance.calls.budgets import Bucket, Ledger
 from heichat_appliance.calls.credentials import Nonces
 from heichat_appliance.calls.forwarding import Forwarder
@@ -94,9 +95,7 @@ class CallServer:
         allocations = Allocations(limits)
         forwarder = Forwarder(allocations.by_relay, lambda: Bucket(now, limits.total_bandwidth))
         requests = Requests(
-            secret=secret,
-            realm=realm,
-            nonces=Nonces(os.urandom(32)),
+            authenticator=Authenticator(secret, realm, Nonces(os.urandom(32))),
             policy=PeerPolicy(is_local, external=external.values(), allow_private=allow_private, allowed=allowed_peers),
             allocations=allocations,
             forwarder=forwarder,
