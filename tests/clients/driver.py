@@ -8,10 +8,11 @@ standard input when it runs again), and `@done` says that everything has been go
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,22 @@ def run_script(name: str, daemon: Daemon, seconds: float = 120) -> None:
     run_journey([NODE or "node", str(JS / name)], daemon, seconds)
 
 
-def run_journey(command: Sequence[str], daemon: Daemon, seconds: float = 120) -> None:
-    """Run a journey against a running daemon; it fails with what the program printed."""
+def run_journey(
+    command: Sequence[str],
+    daemon: Daemon,
+    seconds: float = 120,
+    *,
+    args: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a journey against a running daemon; it fails with what the program printed.
+
+    `args` follow the address; `environment`: variables besides those of this process.
+    """
     process = subprocess.Popen(
-        [*command, daemon.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [*command, daemon.url, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env={**os.environ, **(environment or {})},
+    )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
     watchdog = threading.Timer(seconds, process.kill)
     watchdog.start()
