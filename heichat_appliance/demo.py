@@ -9,9 +9,13 @@ from typing import Any
 from heichat_appliance.config import Config, Section, from_values
 
 SERVER_NAME = "demo.heichat.localhost"
+PORT_TAKEN = (
+    "(hint: another program uses this port, perhaps another demo; `make run PORT=8009` takes another one / "
+    "Ein anderes Programm nutzt diesen Port, vielleicht eine zweite Demo; `make run PORT=8009` nimmt einen anderen)"
+)
 
 
-def config(data_dir: Path, port: str, sections: Iterable[Section]) -> Config:
+def config(data_dir: Path, port: int, sections: Iterable[Section]) -> Config:
     """The configuration of the demo: loopback only, embedded people, data in `data_dir`."""
     values = {
         "server": {
@@ -27,23 +31,24 @@ def config(data_dir: Path, port: str, sections: Iterable[Section]) -> Config:
     return from_values(values, sections, source="(demo)", folder=Path.cwd(), demo=True)
 
 
-def banner(url: str, people: Iterable[Any]) -> str:
-    """What the demo prints when it runs: the address, and who can log in (directory.people_file.DemoPerson)."""
+def banner(url: str, people: Iterable[Any], data_dir: Path) -> str:
+    """What the demo prints when it runs: where to go, who can log in (directory.people_file.DemoPerson), what is kept."""
     rows = [f"    {p.person.uni_id:<12}{p.password:<20}{p.person.display_name or ''} ({p.role})" for p in people]
     return "\n".join(
         [
             "",
             "  heiCHAT läuft als Demo – nur auf diesem Rechner. / heiCHAT runs as a demo, on this machine only.",
             "",
-            f"  Adresse / address:  {url}",
+            f"  Im Browser ausprobieren / try it in the browser:  {url}/try/",
             "",
-            "  Melden Sie sich in einem Matrix-Client (z. B. Element) mit dieser Serveradresse und einer Uni-ID an:",
-            "  Log in with a Matrix client (e.g. Element), this server address, and one of these Uni-IDs:",
+            f"  Oder mit einem Matrix-Client (z. B. Element), der Serveradresse {url} und einer dieser Uni-IDs:",
+            f"  Or with a Matrix client (e.g. Element), the server address {url} and one of these Uni-IDs:",
             "",
             f"    {'Uni-ID':<12}{'Passwort/password':<20}Name",
             *rows,
             "",
-            "  Beenden mit Strg-C. / Stop with Ctrl-C.",
+            f"  Die Daten bleiben in / the data is kept in {data_dir}",
+            "  (Ordner löschen: neu beginnen / delete the folder to begin anew). Beenden mit Strg-C / stop with Ctrl-C.",
             "",
         ]
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -27,6 +28,13 @@ log = Logger()
 
 #: File descriptors that the daemon asks for.
 MAX_FILES = 65_536
+PORT_TAKEN = "(hint: `ss -ltnp` says who listens there; [server] listen chooses the address)"
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65_535):
+        raise ValueError("a port is a number from 1 to 65535")
+    return int(text)
 
 
 class Options(usage.Options):
@@ -36,7 +44,7 @@ class Options(usage.Options):
     optParameters = [
         ["config", "c", None, "The configuration file (or the variable HEICHAT_CONFIG). See config.example.ini."],
         ["demo-dir", None, "heichat-demo", "Folder for the data of --demo."],
-        ["demo-port", None, "8008", "Port of --demo, on 127.0.0.1."],
+        ["demo-port", None, 8008, "Port of --demo, on 127.0.0.1.", _port],
     ]
     optFlags = [["demo", None, "Run without a configuration: demo people, data in a local folder, loopback only."]]
 
@@ -83,7 +91,7 @@ class HeichatService(Service):
         started = Deferred.fromCoroutine(self._appliance.start()).addCallback(lambda _: self._ready())
         if self._config.demo:
             started.addCallback(lambda _: self._greet())
-        started.addErrback(lambda failure: _end(failure))
+        started.addErrback(_end, demo.PORT_TAKEN if self._config.demo else PORT_TAKEN)
 
     def _ready(self, problems: Sequence[str] = ()) -> None:
         """Tell systemd."""
@@ -103,9 +111,8 @@ class HeichatService(Service):
     def _greet(self) -> None:
         assert self._appliance is not None
         people = getattr(self._appliance.identity, "people", ())
-        print(
-            demo.banner(self._config["server"].public_url, people), file=sys.__stdout__, flush=True
-        )  # not into the log
+        text = demo.banner(self._config["server"].public_url, people, self._appliance.data_dir)
+        print(text, file=sys.__stdout__, flush=True)  # not into the log
 
     def stopService(self) -> Deferred[None] | None:
         """Stop accepting, answer waiting syncs, finish the queue, close the database."""
@@ -137,10 +144,14 @@ def _refuse_start(reason: str) -> None:
     raise SystemExit(1)
 
 
-def _end(failure: Any) -> None:
+def _end(failure: Any, port_taken: str) -> None:
     from twisted.internet import reactor
 
-    log.failure("heiCHAT could not start", failure)
-    print(f"heiCHAT can't start: {failure.getErrorMessage()}", file=sys.stderr)
+    if failure.check(CannotListenError):
+        reason = f"{failure.getErrorMessage()} {port_taken}"
+    else:
+        log.failure("heiCHAT could not start", failure)
+        reason = failure.getErrorMessage()
+    print(f"heiCHAT can't start: {reason}", file=sys.stderr)
     atexit.register(os._exit, 1)  # twistd lets nobody say its exit status; this runs when it has tidied up
     reactor.callWhenRunning(reactor.stop)  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ import pytest
 from heichat_appliance import __version__
 from tests import certificates
 from tests.appliance import SERVER_NAME
-from tests.daemon import START_SECONDS, STOP_SECONDS, Client, Daemon, Person, free_port, wait_until
+from tests.daemon import START_SECONDS, STOP_SECONDS, TWISTD, Client, Daemon, Person, free_port, wait_until
 
 
 @pytest.fixture
@@ -99,6 +99,7 @@ def test_a_port_in_use_ends_the_start_with_a_sentence(daemon: Daemon, tmp_path: 
     finally:
         second.kill()
     assert "heiCHAT can't start" in second.output() and str(daemon.port) in second.output()
+    assert "[server] listen" in second.output() and "Traceback" not in second.output()
 
 
 def test_a_second_daemon_on_the_same_data_is_refused(daemon: Daemon, tmp_path: Path) -> None:
@@ -225,7 +226,12 @@ def test_demo_runs_without_configuration_and_says_who_may_log_in(tmp_path: Path)
     with daemon:
         printed = wait_until(lambda: re.search(r"alice\b.*alice-demo", daemon.output()), what="the demo people")
         assert printed
-        assert daemon.url in daemon.output()
+        assert f"{daemon.url}/try/" in daemon.output() and str(tmp_path / "heichat-demo") in daemon.output()
+        second = subprocess.run(
+            [TWISTD, "-n", "--pidfile=", "heichat", *daemon.args, "--demo-dir", "other"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=START_SECONDS,
+        )  # fmt: skip
+        assert second.returncode == 1 and "make run PORT=8009" in second.stdout + second.stderr
         pairs = re.findall(r"\b(\w+)\s+(\w+-demo)\b", daemon.output())
         assert len(pairs) >= 3
         for uni_id, password in pairs:
