@@ -1,7 +1,8 @@
 """Whose device lists changed, for /sync and /keys/changes (spec, "Tracking the device list for a user").
 
 Only encrypted rooms count: who shares none with a person is told nothing of their devices. That is exact in positions:
-what somebody shares, and whether a room is encrypted, is asked for the two ends of the gap.
+what somebody shares, and whether a room is encrypted, is asked for the two ends of the gap. Whoever has joined a room shares
+it with those who have joined and with those who are invited.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ def changed_and_left(execute: Execute, user_id: str, after: int, upto: int) -> t
     changed = signed | (devices & {user_id})
     before, now = (store.encrypted_rooms(execute, user_id, pos) for pos in (after, upto))
     people = devices | {who for who, room_id in moves if room_id in before or room_id in now}
-    people |= store.joined(execute, now - before, upto) | store.joined(execute, before - now, after)
+    people |= store.members(execute, now - before, upto) | store.members(execute, before - now, after)
     people.discard(user_id)
-    shared_before = store.joined_of(execute, people, before, after)
-    shared_now = store.joined_of(execute, people, now, upto)
+    shared_before = store.members_of(execute, people, before, after)
+    shared_now = store.members_of(execute, people, now, upto)
     changed |= (shared_now - shared_before) | (shared_now & devices)
     return changed, shared_before - shared_now
 
 
 def everybody(execute: Execute, user_id: str, pos: int) -> set[str]:
     """Everybody who shares an encrypted room with a person at `pos`, and the person."""
-    return store.joined(execute, store.encrypted_rooms(execute, user_id, pos), pos) | {user_id}
+    return store.members(execute, store.encrypted_rooms(execute, user_id, pos), pos) | {user_id}
 
 
 class DeviceLists:
@@ -50,16 +51,17 @@ class DeviceLists:
     def changes(self, user_id: str, start: Token, end: Token) -> Deferred[dict[str, list[str]]]:
         """{"changed": [user ID], "left": [user ID]} between two sync tokens.
 
-        A `start` from before a restore of the server from a backup says nothing: everybody counts as changed.
+        A `start` from before a restore of the server from a backup, or from the future, says nothing: everybody counts as
+        changed.
         """
-        upto = self._engine.position
-        if end.epoch == self._engine.epoch:
-            upto = min(upto, end.position)
-        return self._engine.read_in_thread(_changes, user_id, start, self._engine.epoch, upto)
+        now, epoch = self._engine.position, self._engine.epoch
+        upto = min(now, end.position) if end.epoch == epoch else now
+        after = start.position if start.epoch == epoch and start.position <= now else None
+        return self._engine.read_in_thread(_changes, user_id, after, upto)
 
 
-def _changes(execute: Execute, user_id: str, start: Token, epoch: int, upto: int) -> dict[str, list[str]]:
-    if start.epoch != epoch:
+def _changes(execute: Execute, user_id: str, after: int | None, upto: int) -> dict[str, list[str]]:
+    if after is None:
         return {"changed": sorted(everybody(execute, user_id, upto)), "left": []}
-    changed, left = changed_and_left(execute, user_id, start.position, upto)
+    changed, left = changed_and_left(execute, user_id, after, upto)
     return {"changed": sorted(changed), "left": sorted(left)}

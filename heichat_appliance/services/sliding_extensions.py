@@ -15,7 +15,7 @@ from heichat_appliance.services.gap import Gap
 from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.room_parts import by_room, event_json, receipt_content, visible_receipts
 from heichat_appliance.services.sliding_lists import Ask, Windows
-from heichat_appliance.services.sliding_memory import GLOBAL, LIVE, NEVER, NOTHING, Memory
+from heichat_appliance.services.sliding_memory import DEVICE_LISTS, GLOBAL, LIVE, NEVER, NOTHING, Memory
 from heichat_appliance.services.sliding_request import Extension, Extensions, SlidingRequest
 from heichat_appliance.services.sync_devices import DeviceNews
 from heichat_appliance.services.tokens import Token, parse
@@ -28,8 +28,8 @@ NONE = Extensions()
 
 
 class Answer:
-    """An answer in the making: what the client will know of rooms (and GLOBAL) as far as that changes, the events of
-    timelines that are told whole, and whether there is anything that is worth an answer."""
+    """An answer in the making: what the client will know of rooms (and GLOBAL, DEVICE_LISTS) as far as that changes, the
+    events of timelines that are told whole, and whether there is anything that is worth an answer."""
 
     def __init__(self, rooms: Mapping[str, Memory]) -> None:
         self._rooms = rooms
@@ -82,6 +82,8 @@ class SlidingExtensions:
             parts.append(b'"to_device":' + self._to_device(ask, answer))
         if wanted.e2ee.enabled:
             parts.append(b'"e2ee":' + self._e2ee(ask, gap, answer))
+        elif gap is not None and gap.may_change_device_lists:
+            self._missed(ask, DEVICE_LISTS, answer, "data")
         parts += self._account_data(ask, wanted.account_data, windows, answer)
         parts += self._receipts(ask, gap, wanted.receipts, windows, answer)
         if wanted.typing.enabled:
@@ -109,8 +111,12 @@ class SlidingExtensions:
 
     def _e2ee(self, ask: Ask, gap: Gap | None, answer: Answer) -> bytes:
         body = b"{" + self._devices.counts(ask.viewer)
-        if gap is not None and gap.may_change_device_lists:
-            changed, left = device_lists.changed_and_left(self._engine.read, ask.viewer.user_id, gap.after, gap.upto)
+        memory = answer.memory(DEVICE_LISTS)
+        missed = memory.data not in (LIVE, NEVER)
+        answer.remember(DEVICE_LISTS, memory._replace(data=LIVE))
+        if gap is not None and (missed or gap.may_change_device_lists):
+            after = memory.data if missed else gap.after
+            changed, left = device_lists.changed_and_left(self._engine.read, ask.viewer.user_id, after, gap.upto)
             if changed or left:
                 answer.has_news = True
                 body += b',"device_lists":' + orjson.dumps({"changed": sorted(changed), "left": sorted(left)})

@@ -25,8 +25,9 @@ from heichat_appliance.store import sliding as store
 
 #: Positions up to which something is known: nothing, everything up to the token's.
 NEVER, LIVE = -1, FOREVER
-#: What belongs to no room is remembered under this ID.
+#: What belongs to no room is remembered under these IDs: global account data, and changes of device lists.
 GLOBAL = ""
+DEVICE_LISTS = "devices"
 #: Connections of a device beside a new one; connections kept in memory; milliseconds until an unused one is deleted.
 MAX_OTHERS = 9
 MAX_KEPT = 5_000

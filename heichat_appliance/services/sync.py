@@ -67,7 +67,7 @@ class Sync:
         if since is None or since.epoch != self._engine.epoch or since.position > self._engine.position:
             query.since = None
             self._rooms.sent_members.forget(query.viewer)
-            return self._initial(query)
+            return self._initial(query, begins_anew=since is not None)
         query.since = since.position
         acknowledged = since.position if since.to_device is None else since.to_device
         if not self._devices.must_delete(query.viewer, acknowledged):
@@ -97,18 +97,20 @@ class Sync:
     def _next_batch(self, upto: int, to_device_upto: int | None) -> bytes:
         return b'"next_batch":"%b"' % str(Token(upto, self._engine.epoch, to_device_upto)).encode()
 
-    def _initial(self, query: Query) -> Deferred[Body]:
+    def _initial(self, query: Query, *, begins_anew: bool) -> Deferred[Body]:
+        """`begins_anew`: the device has a token that means nothing any more, and maybe device lists from then."""
         upto = self._engine.position
         viewer = query.viewer
         standing = self._standings.at(viewer.user_id, upto)
         query.ignored = standing.ignored
         data = self._rooms.all_account_data(viewer.user_id)
         messages, left_over = self._devices.messages(viewer, -1, upto)
+        changed = device_lists.everybody(self._engine.read, viewer.user_id, upto) if begins_anew else set()
 
         def finish(rooms: Body) -> Body:
             return self._assemble(
                 query, upto, rooms, self._global_data(query, data.get("", []), True), messages,
-                left_over, set(), set(), self._presence_events(query, 0, standing),
+                left_over, changed, set(), self._presence_events(query, 0, standing),
             )  # fmt: skip
 
         rooms = in_slices(self._reactor, self._all_rooms(query, standing, data, upto))

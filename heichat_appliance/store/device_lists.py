@@ -1,6 +1,7 @@
 """What device lists are made of: changes of devices, moves of members, rooms that became encrypted, by position.
 
-A room counts as encrypted from its first m.room.encryption on, whatever comes after: so do clients.
+A room counts as encrypted from its first m.room.encryption on, whatever comes after: so do clients. People who are invited
+count as those who have joined: clients give them keys too, and a device that they log in before they join needs them.
 """
 
 from __future__ import annotations
@@ -58,24 +59,24 @@ def encrypted_rooms(execute: Execute, user_id: str, pos: int) -> set[str]:
     return {row[0] for row in rows}
 
 
-def joined(execute: Execute, room_ids: Collection[str], pos: int) -> set[str]:
-    """Everybody who has joined one of the rooms at `pos`."""
+def members(execute: Execute, room_ids: Collection[str], pos: int) -> set[str]:
+    """Everybody who has joined, or is invited to, one of the rooms at `pos`."""
     rows = execute(
         "SELECT user_id FROM json_each(?) AS room CROSS JOIN memberships ON room_id = room.value "
-        "WHERE membership = 'join' AND from_pos <= ? AND to_pos > ?",
+        "WHERE membership IN ('join', 'invite') AND from_pos <= ? AND to_pos > ?",
         (orjson.dumps(list(room_ids)).decode(), pos, pos),
     )
     return {row[0] for row in rows}
 
 
-def joined_of(execute: Execute, user_ids: Collection[str], room_ids: Collection[str], pos: int) -> set[str]:
-    """Those of `user_ids` who have joined one of the rooms at `pos`."""
+def members_of(execute: Execute, user_ids: Collection[str], room_ids: Collection[str], pos: int) -> set[str]:
+    """Those of `user_ids` who have joined, or are invited to, one of the rooms at `pos`."""
     if len(user_ids) * len(room_ids) > MAX_PAIRS:
-        return joined(execute, room_ids, pos) & set(user_ids)
+        return members(execute, room_ids, pos) & set(user_ids)
     rows = execute(
         "SELECT person.value FROM json_each(?1) AS person CROSS JOIN json_each(?2) AS room "
         "CROSS JOIN memberships ON user_id = person.value AND room_id = room.value "
-        "WHERE membership = 'join' AND from_pos <= ?3 AND to_pos > ?3",
+        "WHERE membership IN ('join', 'invite') AND from_pos <= ?3 AND to_pos > ?3",
         (orjson.dumps(list(user_ids)).decode(), orjson.dumps(list(room_ids)).decode(), pos),
     )
     return {row[0] for row in rows}

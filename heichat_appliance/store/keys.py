@@ -19,7 +19,7 @@ def note_device_change(tx: Transaction, user_id: str) -> None:
     tx.execute("INSERT INTO device_list_changes (pos, user_id) VALUES (?, ?)", (tx.next_position(), user_id))
     tx.users.add(user_id)
     rows = tx.execute(
-        "SELECT room_id FROM memberships WHERE user_id = ? AND membership = 'join' AND to_pos = ? AND EXISTS ("
+        "SELECT room_id FROM memberships WHERE user_id = ? AND membership IN ('join', 'invite') AND to_pos = ? AND EXISTS ("
         "SELECT 1 FROM room_state WHERE room_state.room_id = memberships.room_id AND type = 'm.room.encryption' "
         "AND state_key = '')",
         (user_id, FOREVER),

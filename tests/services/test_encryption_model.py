@@ -1,7 +1,8 @@
 """To-device messages, device lists and one-time keys against a simple model, over random histories.
 
-People join, leave, log in and out; messages and keys are sent and claimed; syncs and answers get lost, the server restarts
-or is killed. No message may be lost or doubled, no change of a device list missed, no one-time key handed out twice.
+People are invited, join, leave, log in and out, set up cross-signing, sign and begin anew; rooms become encrypted; messages
+and keys are sent and claimed; syncs and answers get lost, the server restarts or is killed. Some devices use /sync, some
+sliding sync. No message may be lost or doubled, no change of a device list missed, no one-time key handed out twice.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from heichat_appliance.db.engine import Transaction
 from tests.appliance import Actor, Appliance
 from tests.encryption_kit import DeviceKit, PersonKit
 from tests.http.room_kit import make_room, set_member, user
+from tests.http.sliding_kit import Sliding
 
 PEOPLE = ("alice", "bob", "charlotte")
 OWNER = "admin"
 ROOMS = (0, 1, 2)
 CURVE = "signed_curve25519"
+CROSS_SIGNING, SIGNATURES = "/keys/device_signing/upload", "/keys/signatures/upload"
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
@@ -41,13 +44,21 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
 
 @dataclass
 class Device:
-    """A device in the model. `sent` is its queue, `shared` and `changed` what its owner was told up to its token."""
+    """A device in the model.
+
+    `sliding`: its connection if it uses sliding sync, `received` the token of its messages there. `sent` is its queue,
+    `shared` whom its owner was told to share encrypted rooms with up to its token, `changed` who changed since, `signed`
+    whose master keys its owner signed since.
+    """
 
     actor: Actor
     kit: DeviceKit
+    sliding: Sliding | None = None
+    received: str | None = None
     sent: list[int] = field(default_factory=list)
     shared: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
+    signed: set[str] = field(default_factory=set)
     has_keys: bool = False
     uploads: list[dict[str, Any]] = field(default_factory=list)
     last_upload: dict[str, Any] = field(default_factory=dict)
@@ -61,11 +72,25 @@ class Device:
 
 @dataclass
 class Room:
-    """A room in the model; the owner is always in it."""
+    """A room in the model; the owner is always in it. Who is `invited` gets keys as well."""
 
     room_id: str
     joined: set[str] = field(default_factory=set)
+    invited: set[str] = field(default_factory=set)
     encrypted: bool = False
+
+
+@dataclass
+class News:
+    """What a sync told a device. `token`: that of the sync, `received` that of the messages (of sliding sync)."""
+
+    numbers: list[int]
+    changed: set[str]
+    left: set[str]
+    counts: dict[str, int]
+    unused: list[str]
+    token: str
+    received: str | None = None
 
 
 class Encryption(RuleBasedStateMachine):
@@ -77,7 +102,8 @@ class Encryption(RuleBasedStateMachine):
         self.numbers = itertools.count()
         self.devices: dict[str, Device] = {}
         self.claimed: set[str] = set()
-        self.signed: set[str] = set()
+        self.people: dict[str, PersonKit] = {}
+        self.signatures: set[tuple[str, str]] = set()
         self.server = run(self._start(self.folder / "0"))
         self.rooms = [Room(run(make_room(self.server, OWNER))) for _ in ROOMS]
 
@@ -96,7 +122,7 @@ class Encryption(RuleBasedStateMachine):
         found: set[str] = set()
         for room in self.rooms:
             if room.encrypted and user_id in room.joined:
-                found |= room.joined | {user(OWNER)}
+                found |= room.joined | room.invited | {user(OWNER)}
         return found - {user_id}
 
     def note_change(self, user_id: str) -> None:
@@ -111,22 +137,22 @@ class Encryption(RuleBasedStateMachine):
     @initialize(joined=st.sets(st.tuples(st.sampled_from(ROOMS), st.sampled_from(PEOPLE))), encrypted=st.booleans())
     def begin(self, joined: set[tuple[int, str]], encrypted: bool) -> None:
         for number, name in sorted(joined):
-            self.join_or_leave(number, name)
+            self.move(number, name, "join")
         if encrypted:
             self.encrypt(0)
-        for name in PEOPLE:
-            self.log_in(name, True)
+        for number, name in enumerate(PEOPLE):
+            self.log_in(name, True, number == 1)
 
     @precondition(lambda self: len(self.devices) < 7)
-    @rule(name=st.sampled_from(PEOPLE), with_keys=st.booleans())
-    def log_in(self, name: str, with_keys: bool) -> None:
+    @rule(name=st.sampled_from(PEOPLE), with_keys=st.booleans(), slides=st.booleans())
+    def log_in(self, name: str, with_keys: bool, slides: bool) -> None:
         device_id = f"D{next(self.numbers)}"
         actor = run(self.server.login(name, device_id=device_id))
         self.devices[device_id] = device = Device(actor, DeviceKit(actor.user_id, device_id))
+        device.sliding = Sliding(actor) if slides else None
         if with_keys:
             self.upload_device_keys(device)
-        run(actor.sync())
-        device.shared, device.changed = self.shared_with(actor.user_id), set()
+        self.told(device, run(self.news(device)))
 
     def upload_device_keys(self, device: Device) -> None:
         for _ in range(2):  # again, as if the answer was lost
@@ -143,26 +169,76 @@ class Encryption(RuleBasedStateMachine):
         if device.has_keys:
             self.note_change(device.actor.user_id)
 
+    # -- cross-signing -------------------------------------------------------------------------------------------
+
     @rule(index=st.integers(0, 100))
     def set_up_cross_signing(self, index: int) -> None:
-        actor = self.pick(index).actor
-        if actor.user_id not in self.signed:
-            actor.ok(run(actor.post("/keys/device_signing/upload", PersonKit(actor.user_id).upload())))
-            self.signed.add(actor.user_id)
-            self.note_change(actor.user_id)
+        """For the first time, or anew with the password."""
+        actor, keys = self.pick(index).actor, PersonKit(self.pick(index).actor.user_id)
+        answer = run(actor.post(CROSS_SIGNING, keys.upload()))
+        if actor.user_id in self.people:
+            assert answer.status == 401
+            name = actor.user_id[1:].partition(":")[0]
+            proof = {
+                "type": "m.login.password", "identifier": {"type": "m.id.user", "user": name},
+                "password": f"{name}-demo", "session": answer.json["session"],
+            }  # fmt: skip
+            answer = run(actor.post(CROSS_SIGNING, {**keys.upload(), "auth": proof}))
+        actor.ok(answer)
+        self.people[actor.user_id] = keys
+        self.note_change(actor.user_id)
+
+    @rule(index=st.integers(0, 100))
+    def sign_own_device(self, index: int) -> None:
+        device = self.pick(index)
+        me = device.actor.user_id
+        if device.has_keys and me in self.people:
+            key = self.people[me].self_signing
+            self.sign(device, me, device.kit.device_id, key.sign({**device.kit.device_keys(), "signatures": {}}))
+            if self.is_new((key.public, device.kit.device_id)):
+                self.note_change(me)
+
+    @rule(index=st.integers(0, 100), name=st.sampled_from(PEOPLE))
+    def sign_person(self, index: int, name: str) -> None:
+        """Only the devices of who signs may learn of it."""
+        device, other = self.pick(index), self.people.get(user(name))
+        me = device.actor.user_id
+        if me in self.people and other is not None and user(name) != me:
+            key = self.people[me].user_signing
+            self.sign(device, user(name), other.master.public, key.sign(other.key("master")))
+            if self.is_new((key.public, other.master.public)):
+                for one in self.devices.values():
+                    one.signed |= {user(name)} if one.actor.user_id == me else set()
+
+    def sign(self, device: Device, owner: str, name: str, value: dict[str, Any]) -> None:
+        answer = run(device.actor.post(SIGNATURES, {owner: {name: value}}))
+        assert device.actor.ok(answer) == {"failures": {}}
+
+    def is_new(self, signature: tuple[str, str]) -> bool:
+        """Whether the signature, as (key, what it signs), was not made before."""
+        before = len(self.signatures)
+        self.signatures.add(signature)
+        return len(self.signatures) > before
 
     # -- rooms ---------------------------------------------------------------------------------------------------
 
-    @rule(number=st.sampled_from(ROOMS), name=st.sampled_from(PEOPLE))
-    def join_or_leave(self, number: int, name: str) -> None:
+    @rule(number=st.sampled_from(ROOMS), name=st.sampled_from(PEOPLE), to=st.sampled_from(["invite", "join", "leave"]))
+    def move(self, number: int, name: str, to: str) -> None:
+        """Nothing if somebody is there already."""
         room, user_id = self.rooms[number], user(name)
-        if user_id in room.joined:
+        inside = user_id in room.joined
+        if to == "leave" and (inside or user_id in room.invited):
             run(set_member(self.server, room.room_id, name, "leave", name))
             room.joined.discard(user_id)
-        else:
-            run(set_member(self.server, room.room_id, name, "invite", OWNER))
-            run(set_member(self.server, room.room_id, name, "join", name))
-            room.joined.add(user_id)
+            room.invited.discard(user_id)
+        elif to != "leave" and not inside:
+            if user_id not in room.invited:
+                run(set_member(self.server, room.room_id, name, "invite", OWNER))
+                room.invited.add(user_id)
+            if to == "join":
+                run(set_member(self.server, room.room_id, name, "join", name))
+                room.invited.discard(user_id)
+                room.joined.add(user_id)
 
     @rule(number=st.sampled_from(ROOMS))
     def encrypt(self, number: int) -> None:
@@ -269,25 +345,56 @@ class Encryption(RuleBasedStateMachine):
     def sync(self, index: int, lost: bool) -> None:
         """A sync says exactly what is new since the device's token; a lost one may be repeated."""
         device = self.pick(index)
-        before, me = device.actor.since, device.actor.user_id
-        answer = run(device.actor.sync())
-        got = [event["content"]["n"] for event in answer.get("to_device", {}).get("events", [])]
-        assert got == device.sent[:100]
+        me = device.actor.user_id
+        news = run(self.news(device))
+        assert news.numbers == device.sent[:100]
         shared = self.shared_with(me)
         changed = {who for who in shared if who in device.changed or who not in device.shared}
-        changed |= device.changed & {me}
-        lists = answer.get("device_lists", {"changed": [], "left": []})
-        assert (set(lists["changed"]), set(lists["left"])) == (changed, device.shared - shared)
-        assert answer["device_one_time_keys_count"] == {CURVE: device.unclaimed}
-        unused = [CURVE] if device.fallback and not device.fallback_used else []
-        assert answer["device_unused_fallback_key_types"] == unused
-        found = device.actor.ok(run(device.actor.get("/keys/changes", **{"from": before, "to": answer["next_batch"]})))
-        assert (set(found["changed"]), set(found["left"])) == (changed, device.shared - shared)
-        if lost:
-            device.actor.since = before
+        changed |= (device.changed & {me}) | device.signed
+        assert (news.changed, news.left) == (changed, device.shared - shared)
+        assert news.counts == {CURVE: device.unclaimed}
+        assert news.unused == ([CURVE] if device.fallback and not device.fallback_used else [])
+        if device.sliding is None:
+            span = {"from": device.actor.since, "to": news.token}
+            found = device.actor.ok(run(device.actor.get("/keys/changes", **span)))
+            assert (set(found["changed"]), set(found["left"])) == (changed, device.shared - shared)
+        if not lost:
+            self.told(device, news)
+
+    @rule(index=st.integers(0, 100))
+    def sync_without_device_lists(self, index: int) -> None:
+        """Sliding sync goes on without the extension: what it would have told must come later."""
+        device = self.pick(index)
+        if device.sliding is not None:
+            run(device.sliding(extensions={"to_device": {"enabled": True, "since": device.received}}))
+
+    async def news(self, device: Device) -> News:
+        """What a sync tells a device. It does not move on."""
+        if device.sliding is None:
+            since = {"since": device.actor.since} if device.actor.since else {}
+            answer = device.actor.ok(await device.actor.get("/sync", timeout=0, **since))
+            messages, e2ee = answer.get("to_device", {}).get("events", []), answer
+            token, received = answer["next_batch"], None
         else:
-            del device.sent[:100]
-            device.shared, device.changed = shared, set()
+            to_device = {"enabled": True} | ({"since": device.received} if device.received else {})
+            extensions = {"e2ee": {"enabled": True}, "to_device": to_device}
+            answer = device.actor.ok(await device.sliding.ask(pos=device.sliding.pos, extensions=extensions))
+            found, e2ee = answer["extensions"]["to_device"], answer["extensions"]["e2ee"]
+            messages, token, received = found["events"], answer["pos"], found["next_batch"]
+        lists = e2ee.get("device_lists", {"changed": [], "left": []})
+        return News(
+            [event["content"]["n"] for event in messages], set(lists["changed"]), set(lists["left"]),
+            e2ee["device_one_time_keys_count"], e2ee["device_unused_fallback_key_types"], token, received,
+        )  # fmt: skip
+
+    def told(self, device: Device, news: News) -> None:
+        """The device has the answer of its sync."""
+        if device.sliding is None:
+            device.actor.since = news.token
+        else:
+            device.sliding.pos, device.received = news.token, news.received
+        del device.sent[: len(news.numbers)]
+        device.shared, device.changed, device.signed = self.shared_with(device.actor.user_id), set(), set()
 
     # -- the server ----------------------------------------------------------------------------------------------
 
