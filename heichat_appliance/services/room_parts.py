@@ -41,9 +41,16 @@ class RoomParts:
         self.renderer = renderer
         self._bundles = bundles
 
-    def visible_tail(self, user_id: str, room_id: str, upto: int, limit: int) -> tuple[list[StoredEvent], bool]:
-        """The last `limit` events up to a position, of these those that the person may see; whether there are more."""
+    def visible_tail(
+        self, user_id: str, room_id: str, upto: int, limit: int, joined: int | None = None
+    ) -> tuple[list[StoredEvent], bool]:
+        """The last `limit` events up to a position, of these those that the person may see; whether there are more.
+
+        `joined`: the person has been in the room since this position, if it is known.
+        """
         found, more = last_events(self._engine, room_id, 0, upto, limit)
+        if joined is not None and found and found[0].pos >= joined:
+            return found, more
         ranges = visibility.ranges(self._engine.read, user_id, room_id)
         kept = [event for event in found if is_visible(ranges, event.pos)]
         return kept, more or len(kept) < len(found)
@@ -57,16 +64,22 @@ class RoomParts:
         )
 
     def timeline(
-        self, viewer: Viewer, ignored: frozenset[str], room_id: str, found: Sequence[StoredEvent]
+        self,
+        viewer: Viewer,
+        ignored: frozenset[str],
+        room_id: str,
+        found: Sequence[StoredEvent],
+        joined: int | None = None,
     ) -> list[bytes]:
         """The JSON of timeline events. In the timeline of a joined room the person is joined at each event except for
-        those before the join."""
+        those before the join. `joined` as for `visible_tail`."""
         now = self._clock.now_ms()
         kept = shown(found, ignored)
         relations = self._bundles.of(kept, viewer.user_id, ignored) if self._bundles and kept else {}
         first = kept[0].pos if kept else 0
         memberships = None
-        if kept and state.membership_at(self._engine.read, viewer.user_id, room_id, first) != "join":
+        is_known = not kept or (joined is not None and first >= joined)
+        if not is_known and state.membership_at(self._engine.read, viewer.user_id, room_id, first) != "join":
             memberships = state.membership_intervals(self._engine.read, viewer.user_id, room_id)
         return [
             self.renderer.render(

@@ -17,6 +17,7 @@ from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.sliding_request import Filters, List, RoomConfig, SlidingRequest
 from heichat_appliance.store import account_data, events, state
 from heichat_appliance.store import sliding as store
+from heichat_appliance.store.events import StoredEvent
 
 #: The most events of a room in an answer, whatever is asked for; the rest comes through /messages.
 MAX_TIMELINE = 100
@@ -30,13 +31,16 @@ class RoomIndex:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._last: dict[str, int] = {}
+        self._bumps: dict[str, int] = {}
+        self._members: dict[str, tuple[int, int]] = {}
         self._encrypted: dict[str, bool] = {}
         self._types: dict[str, str | None] = {}
 
     def committed(self, position: int, rooms: set[str], users: set[str]) -> None:
         """Listens to the notifier: something happened in `rooms`."""
         for room_id in rooms:
-            self._last.pop(room_id, None)
+            for kept in (self._last, self._bumps, self._members):
+                kept.pop(room_id, None)
             if self._encrypted.get(room_id) is False:
                 del self._encrypted[room_id]
 
@@ -46,6 +50,19 @@ class RoomIndex:
         if missing:
             self._last.update(store.last_positions(self._engine.read, missing))
         return self._last
+
+    def last_bump(self, room_id: str, upto: int) -> int:
+        """The position of the room's last event of the kinds in BUMPING, up to a position."""
+        if _missing(self._bumps, (room_id,)):
+            self._bumps[room_id] = store.last_bump(self._engine.read, room_id, self._engine.position)
+        found = self._bumps[room_id]
+        return found if found <= upto else store.last_bump(self._engine.read, room_id, upto)
+
+    def members(self, room_id: str) -> tuple[int, int]:
+        """How many people have joined the room, and how many are invited."""
+        if _missing(self._members, (room_id,)):
+            self._members[room_id] = state.members_counted(self._engine.read, room_id)
+        return self._members[room_id]
 
     def is_encrypted(self, room_ids: Sequence[str]) -> dict[str, bool]:
         """Whether each room is encrypted."""
@@ -227,7 +244,11 @@ class Lists:
 
 def content_text(engine: Engine, room_id: str, type: str, key: str, upto: int) -> str | None:
     """A text in the content of a state event that holds at `upto`, None if there is none or it is empty."""
-    event = state.at(engine.read, room_id, type, "", upto)
+    return text_in(state.at(engine.read, room_id, type, "", upto), key)
+
+
+def text_in(event: StoredEvent | None, key: str) -> str | None:
+    """The same of an event at hand."""
     value = orjson.loads(event.pdu)["content"].get(key) if event is not None else None
     return value if isinstance(value, str) and value else None
 

@@ -12,7 +12,7 @@ from heichat_appliance.db.engine import Engine
 from heichat_appliance.protocol.requiredstate import MEMBER, Required
 from heichat_appliance.services.gap import Gap, last_events
 from heichat_appliance.services.room_parts import RoomParts, shown
-from heichat_appliance.services.sliding_lists import Ask, Wish, content_text
+from heichat_appliance.services.sliding_lists import Ask, RoomIndex, Wish, content_text, text_in
 from heichat_appliance.services.sliding_memory import LIVE, MAX_MEMBERS, NOTHING, Memory
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.services.unread import Unread
@@ -56,8 +56,9 @@ class _Room:
 class SlidingRooms:
     """Makes the sections of rooms."""
 
-    def __init__(self, engine: Engine, parts: RoomParts, unread: Unread) -> None:
+    def __init__(self, engine: Engine, index: RoomIndex, parts: RoomParts, unread: Unread) -> None:
         self._engine = engine
+        self._index = index
         self._parts = parts
         self._unread = unread
 
@@ -120,7 +121,9 @@ class SlidingRooms:
     def _tail(self, ask: Ask, room: _Room, limit: int) -> tuple[list[StoredEvent], bool]:
         if not limit:
             return [], False
-        return self._parts.visible_tail(ask.viewer.user_id, room.room_id, room.end, limit)
+        return self._parts.visible_tail(
+            ask.viewer.user_id, room.room_id, room.end, limit, ask.standing.joined.get(room.room_id)
+        )
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -171,10 +174,9 @@ class SlidingRooms:
         if room.room_id in ask.direct:
             head["is_dm"] = True
         moved = room.new or any(event.type == MEMBER for event in room.changes)
-        self._name(ask, room, head, moved)
+        self._name(ask, room, head, moved, rows)
         if moved:
-            head["joined_count"] = state.count_now(self._engine.read, room.room_id, "join")
-            head["invited_count"] = state.count_now(self._engine.read, room.room_id, "invite")
+            head["joined_count"], head["invited_count"] = self._index.members(room.room_id)
         self._bump(room, head)
         self._count(ask, room, head, own_receipt)
         pieces = [orjson.dumps(head)[:-1]]
@@ -183,17 +185,23 @@ class SlidingRooms:
         pieces += self._timeline(ask, gap, room)
         return b"".join((*pieces, b"}"))
 
-    def _name(self, ask: Ask, room: _Room, head: dict[str, Any], moved: bool) -> None:
-        """Name and avatar, when they are new; heroes, when there is no name."""
+    def _name(self, ask: Ask, room: _Room, head: dict[str, Any], moved: bool, rows: Collection[StoredEvent]) -> None:
+        """Name and avatar, when they are new; heroes, when there is no name. `rows`: the required state that is told."""
         renamed = any(event.type in NAMING for event in room.changes)
         if not (moved or renamed):
             return
-        name = content_text(self._engine, room.room_id, "m.room.name", "name", room.end)
+        name = self._text(room, rows, "m.room.name", "name")
         if name is None:
             head["heroes"] = self._heroes(ask, room)
         if room.new or renamed:
-            avatar = content_text(self._engine, room.room_id, "m.room.avatar", "url", room.end)
+            avatar = self._text(room, rows, "m.room.avatar", "url")
             head.update({key: value for key, value in (("name", name), ("avatar", avatar)) if value is not None})
+
+    def _text(self, room: _Room, rows: Collection[StoredEvent], type: str, key: str) -> str | None:
+        """A text in the content of a state event, which is among `rows` if a new room's required state has it."""
+        if room.new and room.wish.required.matches(type, ""):
+            return text_in(next((row for row in rows if row.type == type and row.state_key == ""), None), key)
+        return content_text(self._engine, room.room_id, type, key, room.end)
 
     def _heroes(self, ask: Ask, room: _Room) -> list[dict[str, str]]:
         heroes = self._parts.heroes(ask.viewer.user_id, room.room_id, room.end)
@@ -212,7 +220,7 @@ class SlidingRooms:
     def _bump(self, room: _Room, head: dict[str, Any]) -> None:
         """`bump_stamp`; left out where it has not changed."""
         if room.new or room.cut:
-            head["bump_stamp"] = store.last_bump(self._engine.read, room.room_id, room.end)
+            head["bump_stamp"] = self._index.last_bump(room.room_id, room.end)
             return
         bumps = [event.pos for event in room.fresh if event.type in store.BUMPING]
         if bumps:
@@ -241,7 +249,8 @@ class SlidingRooms:
         )  # fmt: skip
 
         def render() -> bytes:
-            return b",".join(self._parts.timeline(ask.viewer, ask.ignored, room.room_id, found))
+            joined = ask.standing.joined.get(room.room_id)
+            return b",".join(self._parts.timeline(ask.viewer, ask.ignored, room.room_id, found, joined))
 
         shared = gap is not None and gap.after == room.known and not (room.new or room.expanded)
         if not shared or self._parts.is_personal(ask.viewer, ask.ignored, found):

@@ -82,7 +82,7 @@ class SlidingSync:
         self._index = RoomIndex(engine)
         notifier.listeners.append(self._index.committed)
         self._lists = Lists(engine, self._index)
-        self._rooms = SlidingRooms(engine, parts, unread)
+        self._rooms = SlidingRooms(engine, self._index, parts, unread)
         self._extensions = SlidingExtensions(engine, notifier, typing, push_rules)
         self._gaps = gaps
         self._waiting = Waiting(reactor, notifier)

@@ -200,6 +200,17 @@ class Unread:
         """For the default rules everything was judged when it was sent (services.notifying)."""
         read = self._engine.read
         after = max(counter.marks.get("", 0), self._horizon(room_id, counter.upto))
+        notify, threaded, own = store.tally(read, user_id, room_id, after, counter.upto)
+        if not threaded:
+            counter.marks[MAIN] = max(counter.marks.get(MAIN, 0), own)
+            if counter.marks[MAIN] > after:
+                after = counter.marks[MAIN]
+                notify = store.tally(read, user_id, room_id, after, counter.upto)[0]
+            mentions = store.mentioned(read, user_id, room_id, after, counter.upto)
+            notify += mentions.count(False)
+            if notify:
+                counter.by_thread[MAIN] = Count(notify, len(mentions))
+            return
         for thread, pos in store.last_sent(read, user_id, room_id, after, counter.upto):
             counter.marks[thread] = max(counter.marks.get(thread, 0), pos)
         for thread, notify, highlight in store.counts(read, user_id, room_id, after, counter.upto):

@@ -113,16 +113,18 @@ def put(
         tx.execute("DELETE FROM sliding_rooms WHERE connection = ? AND version > ?", (connection_id, base))
     for entry in entries:
         tx.execute("INSERT INTO sliding_required (connection, id, entries) VALUES (?, ?, ?)", (connection_id, *entry))
-    for row in rows:
+    if base:  # else there is nothing older
         tx.execute(
-            "DELETE FROM sliding_rooms WHERE connection = ?1 AND room_id = ?2 AND version < ("
-            "SELECT max(version) FROM sliding_rooms WHERE connection = ?1 AND room_id = ?2)",
-            (connection_id, row.room_id),
+            "DELETE FROM sliding_rooms AS old WHERE connection = ?1 AND room_id IN (SELECT value FROM json_each(?2)) "
+            "AND version < (SELECT max(version) FROM sliding_rooms AS newer "
+            "WHERE newer.connection = ?1 AND newer.room_id = old.room_id)",
+            (connection_id, _list(row.room_id for row in rows)),
         )
-        tx.execute(
-            f"INSERT INTO sliding_rooms (connection, version, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (connection_id, version, *row),
-        )
+    values = ", ".join(f"value ->> {index}" for index in range(len(Row._fields)))
+    tx.execute(
+        f"INSERT INTO sliding_rooms (connection, version, {_ROW}) SELECT ?, ?, {values} FROM json_each(?)",
+        (connection_id, version, _list(map(tuple, rows))),
+    )
     return True
 
 
@@ -189,5 +191,5 @@ def tags(execute: Execute, user_id: str) -> dict[str, str]:
     )
 
 
-def _list(values: Iterable[str]) -> str:
+def _list(values: Iterable[object]) -> str:
     return orjson.dumps(list(values)).decode()

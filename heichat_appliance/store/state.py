@@ -251,6 +251,17 @@ def count_now(execute: Execute, room_id: str, membership: str) -> int:
     return int(row[0])
 
 
+def members_counted(execute: Execute, room_id: str) -> tuple[int, int]:
+    """How many people have joined a room now, and how many are invited."""
+    rows = execute(
+        f"SELECT membership, count(*) FROM memberships WHERE room_id = ? AND membership IN ('invite', 'join') AND {_NOW} "
+        "GROUP BY membership",
+        (room_id,),
+    )
+    found = dict(rows.fetchall())
+    return found.get("join", 0), found.get("invite", 0)
+
+
 def has_more_joined(execute: Execute, room_id: str, number: int) -> bool:
     """Whether more than `number` people are joined; does not count further than that."""
     row = execute(

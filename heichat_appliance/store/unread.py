@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from heichat_appliance.db.engine import Transaction
 from heichat_appliance.store.events import Execute
+from heichat_appliance.store.receipts import MAIN
 
 #: In `mentions`: everybody in the room.
 EVERYBODY = ""
@@ -35,6 +36,27 @@ def counts(execute: Execute, user_id: str, room_id: str, after: int, upto: int) 
         (user_id, room_id, after, upto),
     )
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def tally(execute: Execute, user_id: str, room_id: str, after: int, upto: int) -> tuple[int, int, int]:
+    """Of the notifying events at after < pos <= upto: how many of others notify everybody, how many are in a thread, and
+    the position of the person's own last one (0: none)."""
+    row = execute(
+        "SELECT count(*) FILTER (WHERE sender != ?4 AND everybody), count(*) FILTER (WHERE thread_id != ?5), "
+        "max(pos) FILTER (WHERE sender = ?4) FROM notifying_events WHERE room_id = ?1 AND pos > ?2 AND pos <= ?3",
+        (room_id, after, upto, user_id, MAIN),
+    ).fetchone()
+    return row[0], row[1], row[2] or 0
+
+
+def mentioned(execute: Execute, user_id: str, room_id: str, after: int, upto: int) -> list[bool]:
+    """For each event of others at after < pos <= upto that highlights for the person: does it notify everybody?"""
+    rows = execute(
+        "SELECT n.everybody FROM (SELECT DISTINCT pos FROM mentions WHERE user_id IN (?1, '') AND room_id = ?2 AND pos > ?3 "
+        "AND pos <= ?4) AS m CROSS JOIN notifying_events AS n WHERE n.room_id = ?2 AND n.pos = m.pos AND n.sender != ?1",
+        (user_id, room_id, after, upto),
+    )
+    return [bool(row[0]) for row in rows]
 
 
 def horizon(execute: Execute, room_id: str, upto: int, number: int) -> int:
