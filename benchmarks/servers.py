@@ -232,6 +232,10 @@ class Heichat(Server):
     name = "heiCHAT"
     twistd_options: tuple[str, ...] = ()
 
+    def __init__(self, folder: Path, people: list[str]):
+        super().__init__(folder, people)
+        self.calls_port = free_port()
+
     @classmethod
     def fingerprint(cls) -> str:
         sources = sorted((REPOSITORY / "heichat_appliance").rglob("*.*"))
@@ -251,6 +255,7 @@ class Heichat(Server):
             "demo_directory": {"demo": "yes", "users": "users"},
             "storage": {"durability": "normal" if fast_setup else "full"},
             "limits": {"enabled": "no"},
+            "calls": {"listen": f"udp:127.0.0.1:{self.calls_port}\ntcp:127.0.0.1:{self.calls_port}"},
         }
         config = configparser.ConfigParser(interpolation=None)
         config.read_dict(sections)
