@@ -67,8 +67,9 @@ export function chooseDirect(app) {
   return open(t("newDirect"), (close) => {
     const chosen = (person) =>
       app.attempt(async () => {
-        await app.startDirect(person.user_id);
-        close();
+        const roomId = await app.startDirect(person.user_id);
+        close(); // first, so that the focus it gives back does not leave the room
+        app.open(roomId);
       });
     const search = new PeopleSearch({ app, chosen, note: (id) => (id === app.me ? t("you") : "") });
     return h("div", {}, search.element, h("div", { class: "answers" }, button(t("close"), () => close(), true)));
@@ -100,8 +101,8 @@ export function chooseRoom(app) {
       if (!name.value.trim()) return;
       app.attempt(async () => {
         const { room_id: roomId } = await app.api.createRoom({ name: name.value.trim(), preset: "private_chat" });
-        app.open(roomId);
         close();
+        app.open(roomId);
       });
     };
     return h(

@@ -141,13 +141,14 @@ class App {
     this.open(room.id);
   }
 
+  /** The ID of the room in which I talk with somebody alone; it is made if there is none. */
   async startDirect(userId) {
     const known = this.store.directRoom(userId);
-    if (known) return this.open(known.id);
+    if (known) return known.id;
     const body = { is_direct: true, preset: "trusted_private_chat", invite: [userId] };
     const { room_id: roomId } = await this.api.createRoom(body);
     await this.rememberDirect(userId, roomId);
-    this.open(roomId);
+    return roomId;
   }
 
   rememberDirect(userId, roomId) {
