@@ -49,7 +49,7 @@ class PeerPolicy:
     ) -> None:
         self._is_local = is_local
         self._external = frozenset(external)
-        self._forbidden = NEVER if allow_private else NEVER + PRIVATE
+        self._closed = () if allow_private else PRIVATE
         self._allowed = tuple(ip_network(each) for each in allowed)
 
     def judge(self, host: str) -> Verdict:
@@ -61,10 +61,10 @@ class PeerPolicy:
             return Verdict.OWN
         if any(address in network for network in NEVER):
             return Verdict.FORBIDDEN
+        if address.version == 6 and not any(address in network for network in OPEN_IPV6):
+            return Verdict.FORBIDDEN
         if self._is_local(host):
             return Verdict.OWN
-        if any(address in network for network in self._forbidden):
-            return Verdict.FORBIDDEN
-        if address.version == 6 and not any(address in network for network in OPEN_IPV6):
+        if any(address in network for network in self._closed):
             return Verdict.FORBIDDEN
         return Verdict.OUTSIDE
