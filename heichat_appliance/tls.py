@@ -160,7 +160,7 @@ class Certificates:
 
     def describe(self) -> list[str]:
         """A line for each certificate."""
-        return [files.describe() for files in self._files]
+        return list(dict.fromkeys(files.describe() for files in self._files))
 
 
 def _reason(error: Exception) -> str:
