@@ -1,0 +1,93 @@
+// A video call between two people in two browsers, with matrix-js-sdk's own calls and media through the relay only.
+//
+// node call.mjs URL [udp|tcp]     (see driver.py)
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { bundledSdk } from "../clients/js/bundle.mjs";
+import { expectComplaint, journey, open, picture, step } from "./kit.mjs";
+
+const PAGE = "/call-test/";
+/** What matrix-js-sdk warns of though all is well. */
+const USUAL = /default global \w+ push rule|ignoring stream because we already have a feed|\[MatrixRTCSessionManager\]/;
+const TYPES = { html: "text/html", js: "text/javascript" };
+
+/** What the page loads, under the address of the daemon, by name. */
+async function files() {
+    const here = (name) => readFile(new URL(name, import.meta.url), "utf-8");
+    return new Map([["", await here("call.page.html")], ["page.js", await here("call.page.js")], ...(await bundledSdk())]);
+}
+
+/** A person in a browser of their own; `do(name, ...arguments)` is a method of the page's `person`. */
+async function enter(browser, url, uniId, content) {
+    const context = await open(browser, { permissions: ["camera", "microphone"] });
+    await context.route(`${url}${PAGE}**`, (route) => {
+        const name = new URL(route.request().url()).pathname.slice(PAGE.length);
+        const body = content.get(name);
+        return route.fulfill(body === undefined ? { status: 404 } : { body, contentType: TYPES[name ? "js" : "html"] });
+    });
+    expectComplaint(context, USUAL);
+    const page = await context.newPage();
+    await page.goto(url + PAGE);
+    await page.waitForFunction(() => globalThis.person);
+    const act = (name, ...given) => page.evaluate(([method, rest]) => person[method](...rest), [name, given]);
+    return { page, do: act, ...(await act("logIn", url, uniId)) };
+}
+
+/** Both see moving pictures and hear sound, and nothing goes past the relay. */
+async function seeing(people, transport) {
+    for (const { page, do: act } of people) {
+        const colours = await act("movingPictures", 10);
+        assert.ok(colours > 3, `the picture has ${colours} values only`);
+        const before = await act("stats");
+        await act("moreFramesThan", before.frames + 20);
+        const now = await act("stats");
+        step(`  ${JSON.stringify(now)}`);
+        const { local, remote, protocol, sound, energy } = now;
+        assert.deepEqual({ local, remote, protocol }, { local: "relay", remote: "relay", protocol: transport });
+        assert.ok(sound > 0 && energy > 0, "no sound");
+        await picture(page, `call-${transport}-${people.findIndex((one) => one.page === page)}`);
+    }
+}
+
+await journey(
+    async (browser, url, transport = "udp") => {
+        const content = await files();
+        const [alice, bob] = await Promise.all(["alice", "bob"].map((name) => enter(browser, url, name, content)));
+        assert.ok(alice.uris.every((uri) => uri.endsWith(`?transport=${transport}`)), String(alice.uris));
+        const people = [alice, bob];
+        const room = await alice.do("createRoom", bob.userId);
+        await bob.do("join", room);
+        await Promise.all(people.map((one) => one.do("members", room, 2)));
+
+        step("alice calls, bob answers");
+        await alice.do("place", room);
+        await bob.do("answer");
+        await Promise.all(people.map((one) => one.do("state", "connected")));
+        await seeing(people, transport);
+
+        step("bob hangs up");
+        await bob.do("hangUp");
+        for (const one of people) {
+            const states = await one.do("state", "ended");
+            assert.equal(states.filter((state) => state === "ended").length, 1);
+        }
+        for (const one of people) assert.equal(await one.do("devicesOn"), 0, "camera or microphone is still on");
+
+        step("the other way round, and alice hangs up");
+        await bob.do("place", room);
+        await alice.do("answer");
+        await Promise.all(people.map((one) => one.do("state", "connected")));
+        await seeing(people, transport);
+        await alice.do("hangUp");
+        await Promise.all(people.map((one) => one.do("state", "ended")));
+    },
+    {
+        flags: [
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            "--allow-loopback-in-peer-connection",
+            "--autoplay-policy=no-user-gesture-required",
+        ],
+    },
+);
