@@ -77,7 +77,7 @@ def register(commands: Commands) -> None:
 def _version(call: Call) -> int:
     print(f"heiCHAT {__version__}")
     try:
-        running = call.daemon.get("/status")["version"]
+        running = call.daemon.get("/status", seconds=5)["version"]
     except (ConfigErrors, NotRunning) as error:
         print(t("daemon: ", "Dienst: ") + str(error))
         return 0
@@ -110,7 +110,7 @@ def _verify(call: Call) -> int:
     server = call.config["server"]
     with call.database() as connection:
         try:
-            pid = call.daemon.get("/status")["pid"]
+            pid = call.daemon.get("/status", seconds=5)["pid"]
             print(t(f"The daemon runs (process {pid}); this looks at its data as they are now.",
                     f"Der Dienst läuft (Prozess {pid}); geprüft wird der Stand seiner Daten von jetzt."))  # fmt: skip
         except NotRunning as reason:

@@ -44,18 +44,15 @@ class DaemonClient:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / SOCKET
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, *, seconds: float = SECONDS) -> Any:
         """The answer to a question."""
-        from urllib.parse import urlencode
-
-        chosen = {key: value for key, value in query.items() if value is not None}
-        return self.request("GET", f"{path}?{urlencode(chosen)}" if chosen else path)
+        return self.request("GET", path, None, seconds)
 
     def post(self, path: str, body: dict[str, Any] | None = None, *, seconds: float = SECONDS) -> Any:
         """Have something done; the answer."""
         return self.request("POST", path, body or {}, seconds)
 
-    def request(self, method: str, path: str, body: Any = None, seconds: float = SECONDS) -> Any:
+    def request(self, method: str, path: str, body: Any, seconds: float) -> Any:
         """The JSON of the answer."""
         connection = _Connection(self._path, seconds)
         try:

@@ -28,19 +28,26 @@ def check(execute: Execute, server_name: str, verify_keys: Mapping[str, str], po
     `execute` is that of a read connection; `verify_keys` are the server's public keys (key ID to Base64, see
     protocol.pdu.Signer); `position`: the counter of a running daemon, None to compare with the stored ceiling.
     """
+    found: list[str] = []
+    for group in groups(execute, server_name, verify_keys, position):
+        found += group
+    return found
+
+
+def groups(
+    execute: Execute, server_name: str, verify_keys: Mapping[str, str], position: int | None = None
+) -> Iterator[list[str]]:
+    """What `check` finds, one kind of problems after another: for callers whose time is short."""
     keys = {key_id: VerifyKey(pdu.decode_base64(text)) for key_id, text in verify_keys.items()}
-    checks = (
+    for found in (
         _damage(execute),
-        _histories(execute, server_name, keys),
-        _state(execute),
-        _memberships(execute),
-        _references(execute),
         _positions(execute, position),
-    )
-    problems: list[str] = []
-    for found in checks:
-        problems += [problem for problem, _ in zip(found, range(MAX_TOLD), strict=False)]
-    return problems
+        _references(execute),
+        _memberships(execute),
+        _state(execute),
+        _histories(execute, server_name, keys),
+    ):
+        yield [problem for problem, _ in zip(found, range(MAX_TOLD), strict=False)]
 
 
 def _damage(execute: Execute) -> Iterator[str]:

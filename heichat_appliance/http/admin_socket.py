@@ -130,6 +130,10 @@ def _server_routes(host: Any, service: Administration) -> list[Route]:
         count = max(1, min(MAX_COMMITS, request.body.count))
         return {"ms": await service.measure_commits(count), "durability": host.config["storage"].durability}
 
+    def calls(request: Request) -> Any:
+        """What people are told of the relay; without a user ID of theirs, for doctor."""
+        return host.calls.offer.turn_server(f"@doctor:{host.server_name}") if host.calls else {}
+
     async def notify(request: Request) -> Any:
         notice: _Notice = request.body
         content = {"body": notice.body}
@@ -142,6 +146,7 @@ def _server_routes(host: Any, service: Administration) -> list[Route]:
 
     return [
         _row("GET", "/status", status.tell),
+        _row("GET", "/calls", calls),
         _row("POST", "/commits", commits, _Count),
         _row("POST", "/notices", notify, _Notice),
         _row("POST", "/media/{mediaId}/remove", remove_media),

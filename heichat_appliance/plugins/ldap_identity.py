@@ -91,7 +91,7 @@ class _LdapIdentityExtension:
     def build(self, settings: Settings, host: Any) -> LdapDirectory:
         """An LdapDirectory. Raises ConfigErrors."""
         errors = [f"[ldap_identity] {key} is missing" for key in ("uri", "base") if not settings[key]]
-        password = _bind_password(settings, errors)
+        password = bind_password(settings, errors)
         if bool(settings.bind_dn) != bool(password) and not errors:
             errors.append("[ldap_identity] bind_dn and bind_password (or bind_password_file) belong together")
         if errors:
@@ -116,7 +116,8 @@ class _LdapIdentityExtension:
             raise ConfigErrors([f"[ldap_identity] {error}"]) from None
 
 
-def _bind_password(settings: Settings, errors: list[str]) -> str | None:
+def bind_password(settings: Settings, errors: list[str]) -> str | None:
+    """The password of bind_dn, if there is one; what is wrong with it is added to `errors`."""
     if settings.bind_password_file is None:
         return settings.bind_password
     if settings.bind_password:
