@@ -95,7 +95,7 @@ await journey(async (browser, url) => {
     await alice.getByText("Bob Schäfer hat den Raum verlassen").waitFor();
 
     step("English, a new room, and the end");
-    await alice.getByRole("button", { name: "EN" }).click();
+    await alice.getByRole("button", { name: "EN", exact: true }).click();
     await alice.getByText("Bob Schäfer left the room").waitFor();
     await alice.getByRole("button", { name: "New room" }).click();
     await alice.getByRole("textbox", { name: "Name of the room" }).fill("Analysis I");

@@ -2,9 +2,10 @@
 
 import { t } from "./text.js";
 
-/** A person's name in a room, or their Uni-ID. */
+/** A person's name in a room, or their Uni-ID. Who has left is called as before. */
 export function personName(room, userId) {
-  const name = room?.content("m.room.member", userId)?.displayname;
+  const member = room?.state.get(`m.room.member\n${userId}`);
+  const name = member?.content.displayname ?? member?.unsigned?.prev_content?.displayname;
   return typeof name === "string" && name.trim() ? name : uniId(userId);
 }
 
