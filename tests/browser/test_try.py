@@ -12,3 +12,8 @@ pytestmark = requires_browser
 def test_the_first_minute(tmp_path: Path) -> None:
     with demo(tmp_path) as daemon:
         run_script("try.mjs", daemon, tmp_path / "screenshots")
+
+
+def test_all_that_a_room_can_hold(tmp_path: Path) -> None:
+    with demo(tmp_path) as daemon:
+        run_script("try_reading.mjs", daemon, tmp_path / "screenshots")
