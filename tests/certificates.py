@@ -23,12 +23,12 @@ def make(folder: Path, *, days: float = 1) -> tuple[Path, Path]:
     return _write(folder, key, [made])
 
 
-def chain(folder: Path) -> tuple[Path, Path, Path]:
-    """Key, certificate with its chain in one file, and the root's certificate."""
+def chain(folder: Path, *, name: str = "localhost") -> tuple[Path, Path, Path]:
+    """Key, certificate of `name` with its chain in one file, and the root's certificate."""
     root_key, middle_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     root = _build(_name("root"), _name("root"), root_key.public_key(), root_key, authority=True)
     middle = _build(_name("middle"), _name("root"), middle_key.public_key(), root_key, authority=True)
-    own = _build(_name("127.0.0.1"), _name("middle"), key.public_key(), middle_key)
+    own = _build(_name(name), _name("middle"), key.public_key(), middle_key, days=90, host=name)
     root_path = folder / "root.pem"
     root_path.write_bytes(root.public_bytes(_PEM))
     return *_write(folder, key, [own, middle]), root_path
@@ -39,10 +39,17 @@ def _name(text: str) -> x509.Name:
 
 
 def _build(
-    name: x509.Name, issuer: x509.Name, key: Any, signer: Any, *, days: float = 1, authority: bool = False
+    name: x509.Name,
+    issuer: x509.Name,
+    key: Any,
+    signer: Any,
+    *,
+    days: float = 100,
+    authority: bool = False,
+    host: str = "localhost",
 ) -> x509.Certificate:
     now = datetime.now(UTC)
-    names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName(host)]
     return (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -1,0 +1,279 @@
+"""deploy/install.sh on a bare Debian 12: what it makes of it, again and again, and an upgrade and the way back."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import certificates
+from tests.daemon import wait_until
+from tests.deploy import machine as machines
+from tests.deploy.machine import Machine
+
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(machines.why_not()), reason=f"a bare Debian: {machines.why_not()}"),
+]
+
+NAME = "chat.uni.example"
+UNIT = "/etc/systemd/system/heichat.service"
+INSTALL = (
+    "/root/heichat/deploy/install.sh", "--name", NAME, "--admin", "admin",
+    "--ldap-uri", "ldap://127.0.0.1", "--ldap-base", "ou=people,dc=demo", "--ldap-bind-dn", "cn=heichat,dc=demo",
+    "--ldap-password-file", "/root/heichat-demo-directory.password",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A bare machine with the project unpacked, and a directory with demo people."""
+    machine = machines.build(tmp_path_factory.mktemp("deploy"))
+    machine.put_project()
+    machine.run("/root/heichat/deploy/demo-directory.sh")
+    yield machine
+    machine.power_off()
+
+
+@pytest.fixture(scope="module")
+def installed(bare: Machine) -> Machine:
+    """After install.sh, in a chroot: without a running systemd."""
+    began = time.monotonic()
+    output = bare.run(*INSTALL)
+    print(f"\nfrom a bare Debian to an installed server: {time.monotonic() - began:.0f} s")
+    bare.write("/root/first-run", output.stdout + output.stderr)
+    # For an upgrade later on, when the machine has no network.
+    bare.shell("/opt/heichat/venv/bin/pip download -q -d /root/wheels /root/heichat 'setuptools>=68' wheel")
+    return bare
+
+
+@pytest.fixture(scope="module")
+def booted(installed: Machine) -> Iterator[Machine]:
+    """The installed machine with a running systemd and a network of its own."""
+    reason = installed.boot()
+    if reason:
+        pytest.skip(reason)
+    wait_until(lambda: installed.run("systemctl", "is-active", "heichat", check=False).returncode == 0, 30, "it runs")
+    yield installed
+    installed.power_off()
+
+
+def fetch(machine: Machine, method: str, path: str, body: object = None, token: str = "") -> dict[str, object]:
+    """A request from within the machine, which verifies the certificate against what the machine trusts."""
+    script = (
+        "import json,sys,urllib.request as u;m,url,b,t=json.load(sys.stdin);"
+        "r=u.Request(url,None if b is None else json.dumps(b).encode(),method=m);"
+        "t and r.add_header('Authorization','Bearer '+t);print(u.urlopen(r,timeout=20).read().decode())"
+    )
+    call = json.dumps([method, f"https://{NAME}{path}", body, token])
+    found: dict[str, object] = json.loads(machine.run("python3", "-c", script, input=call).stdout)
+    return found
+
+
+def log_in(machine: Machine, uni_id: str) -> str:
+    """The access token of a demo person."""
+    body = {
+        "type": "m.login.password",
+        "identifier": {"type": "m.id.user", "user": uni_id},
+        "password": f"{uni_id}-demo",
+    }
+    return str(fetch(machine, "POST", "/_matrix/client/v3/login", body)["access_token"])
+
+
+def tree(machine: Machine) -> dict[str, tuple[int, float, int]]:
+    """Every file that an installation could change: mode, time of change and size."""
+    found = {}
+    for top in ("etc", "opt", "usr/local", "var/lib/heichat", "var/backups"):
+        for path in (machine.root / top).rglob("*"):
+            status = path.lstat()
+            found[str(path)] = (status.st_mode, status.st_mtime, status.st_size)
+    return found
+
+
+# -- in a chroot -------------------------------------------------------------------------------------------------
+
+
+def test_without_a_running_systemd_it_says_how_to_start(installed: Machine) -> None:
+    output = installed.path("/root/first-run").read_text()
+    assert "systemd does not run here" in output
+    assert "self-signed" in output
+    assert re.search(r"443/tcp +HTTPS", output) and "49152-65535/udp" in output
+    (command,) = re.findall(r"^ +(runuser -u heichat -- .*)$", output, re.MULTILINE)
+    daemon = installed.alone(
+        ["sh", "-c", f"cd /var/lib/heichat; slapd -h ldap://127.0.0.1 -F /etc/ldap/slapd.d; exec {command}"]
+    )
+    try:
+        assert daemon.stdout is not None
+        lines = []
+        while "heiCHAT" not in (line := daemon.stdout.readline().decode()) or "for " + NAME not in line:
+            assert line, f"it ended:\n{''.join(lines)}"
+            lines.append(line)
+        answer = subprocess.run(
+            ["nsenter", "-t", str(daemon.pid), "-n", "curl", "-sS", "--cacert", installed.path("/etc/heichat/tls/chain.pem"),
+             "--resolve", f"{NAME}:443:127.0.0.1", f"https://{NAME}/_matrix/client/versions"],
+            capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+        assert "versions" in json.loads(answer.stdout)
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+
+
+def test_a_second_run_changes_nothing_and_says_so(installed: Machine) -> None:
+    before = tree(installed)
+    output = installed.run(*INSTALL).stdout
+    assert "Nothing had to be changed." in output
+    assert " + " not in output
+    assert tree(installed) == before
+    assert "options for install.sh" in installed.run("/root/heichat/deploy/demo-directory.sh").stdout
+    assert tree(installed) == before
+
+
+def test_files_belong_to_root_and_secrets_are_not_readable_for_others(installed: Machine) -> None:
+    shown = installed.shell(
+        "stat -c '%a %U:%G %n' /etc/heichat /etc/heichat/heichat.ini /etc/heichat/ldap-password /etc/heichat/tls/key.pem "
+        "/var/lib/heichat /var/backups/heichat /opt/heichat/venv/bin/twistd"
+    ).splitlines()
+    assert shown == [
+        "750 root:heichat /etc/heichat",
+        "640 root:heichat /etc/heichat/heichat.ini",
+        "640 root:heichat /etc/heichat/ldap-password",
+        "640 root:heichat /etc/heichat/tls/key.pem",
+        "700 heichat:heichat /var/lib/heichat",
+        "700 heichat:heichat /var/backups/heichat",
+        "755 root:root /opt/heichat/venv/bin/twistd",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--certificate", "/etc/hostname"), "--certificate and --key belong together"),
+        (("--ldap-uri", "ldaps://x.example"), "--ldap-base is missing"),
+        (("--name", "not a name"), "must be a host name"),
+        (("--port",), "--port needs a value"),
+        (("--ldap-ca", "/nowhere"), "/nowhere can't be read"),
+        (("--prot", "443"), "unknown option --prot"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_done(
+    installed: Machine, arguments: tuple[str, ...], complaint: str
+) -> None:
+    before = tree(installed)
+    done = installed.run(INSTALL[0], *arguments, check=False)
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert tree(installed) == before
+
+
+# -- with systemd ------------------------------------------------------------------------------------------------
+
+
+def test_the_service_runs_with_little_power(booted: Machine) -> None:
+    status = booted.shell("systemctl show heichat -p ActiveState -p StatusText -p User -p NRestarts -p MainPID")
+    assert (
+        "ActiveState=active\n" in status
+        and "StatusText=serving chat.uni.example" in status
+        and "User=heichat" in status
+    )
+    assert "NRestarts=0" in status
+    pid = re.search(r"MainPID=(\d+)", status)[1]  # type: ignore[index]
+    process = booted.shell(f"cat /proc/{pid}/status /proc/{pid}/limits")
+    assert re.search(r"CapEff:\s+0000000000000400", process)  # CAP_NET_BIND_SERVICE alone
+    assert re.search(r"CapBnd:\s+0000000000000400", process)
+    assert re.search(r"NoNewPrivs:\s+1", process) and re.search(r"Seccomp:\s+2", process)
+    assert re.search(r"Max open files\s+65536", process)
+    # What the daemon sees: only its own folders can be written, and the homes are gone.
+    enter = f"nsenter -t {pid} -m runuser -u heichat --"
+    assert "Read-only file system" in booted.shell(
+        f"nsenter -t {pid} -m touch /etc/heichat/x /usr/x /var/x 2>&1", check=False
+    )
+    assert booted.shell(f"{enter} touch /var/lib/heichat/x && rm /var/lib/heichat/x && echo yes") == "yes\n"
+    assert booted.shell(f"nsenter -t {pid} -m ls /home /root 2>&1", check=False).count("heichat") == 0
+
+
+def test_a_real_certificate_replaces_the_self_signed_one_and_doctor_is_green(booted: Machine, tmp_path: Path) -> None:
+    key, certificate, root = certificates.chain(tmp_path, name=NAME)
+    booted.write("/usr/local/share/ca-certificates/test.crt", root.read_text())
+    booted.run("update-ca-certificates")
+    booted.write("/root/key.pem", key.read_text())
+    booted.write("/root/chain.pem", certificate.read_text())
+    output = booted.run(INSTALL[0], "--certificate", "/root/chain.pem", "--key", "/root/key.pem").stdout
+    assert "has read the new certificate" in output
+    assert "self-signed" not in output
+    assert "versions" in fetch(booted, "GET", "/_matrix/client/versions")
+    booted.run("systemctl", "start", "heichat-backup")
+    levels = [one["level"] for one in doctor(booted)]
+    assert len(levels) > 8 and set(levels) == {"OK"}, doctor(booted)
+    booted.run("systemctl", "start", "heichat-doctor")
+    again = booted.run(INSTALL[0], "--certificate", "/root/chain.pem", "--key", "/root/key.pem").stdout
+    assert "Nothing had to be changed." in again
+
+
+def doctor(machine: Machine) -> list[dict[str, str]]:
+    """What `heichat-admin doctor` finds."""
+    found: list[dict[str, str]] = json.loads(machine.run("heichat-admin", "doctor", "--json", check=False).stdout)[
+        "findings"
+    ]
+    return found
+
+
+def test_people_log_in_and_the_log_has_no_secrets(booted: Machine) -> None:
+    token = log_in(booted, "alice")
+    assert fetch(booted, "GET", "/_matrix/client/v3/account/whoami", token=token)["user_id"] == f"@alice:{NAME}"
+    log = booted.shell("journalctl -u heichat -o cat --no-pager")
+    assert "heiCHAT" in log
+    assert not re.search(r"(?m)^\d{4}-\d\d-\d\dT", log), "the journal has a clock of its own"
+    assert token not in log and "alice-demo" not in log
+    assert booted.path("/etc/heichat/ldap-password").read_text() not in log
+
+
+def test_a_daemon_that_hangs_is_started_again(booted: Machine) -> None:
+    booted.write(f"{UNIT}.d/test.conf", "[Service]\nWatchdogSec=1\n")
+    booted.shell("systemctl daemon-reload && systemctl restart heichat")
+    try:
+        pid = booted.shell("systemctl show heichat -p MainPID --value").strip()
+        booted.run("kill", "-STOP", pid)
+        wait_until(
+            lambda: booted.shell("systemctl show heichat -p NRestarts --value").strip() == "1"
+            and booted.run("systemctl", "is-active", "heichat", check=False).returncode == 0,
+            60, "it has been started again",
+        )  # fmt: skip
+        assert booted.shell("systemctl show heichat -p MainPID --value").strip() != pid
+    finally:
+        booted.shell(f"rm -r {UNIT}.d; systemctl daemon-reload; systemctl restart heichat")
+
+
+def test_an_upgrade_makes_a_backup_first_and_shows_the_way_back(booted: Machine) -> None:
+    token = log_in(booted, "bob")
+    old = booted.shell("readlink /opt/heichat/venv").strip()
+    version = booted.path("/root/heichat/heichat_appliance/__init__.py")
+    version.write_text(version.read_text().replace('__version__ = "', '__version__ = "99.'))
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/root/wheels"}
+    booted.environment |= offline
+    output = booted.run(*INSTALL).stdout
+    assert "heichat restarted" in output
+    (backup,) = re.findall(r"\+ backup (/var/backups/heichat/\S+)", output)
+    assert booted.path(backup).joinpath("manifest.json").is_file()
+    assert "heiCHAT 99." in booted.shell("heichat-admin version")
+    assert fetch(booted, "GET", "/_matrix/client/v3/account/whoami", token=token)["user_id"] == f"@bob:{NAME}"
+
+    way_back = re.search(r"== The way back\n((?:  .*\n)+)", output)
+    assert way_back
+    commands = [shlex.split(line, comments=True) for line in way_back[1].splitlines()]
+    for command in commands:
+        if "restore" not in command:
+            booted.run(*command)
+    assert booted.shell("readlink /opt/heichat/venv").strip() == old
+    wait_until(lambda: booted.run("systemctl", "is-active", "heichat", check=False).returncode == 0, 30, "it runs")
+    assert "heiCHAT 99." not in booted.shell("heichat-admin version")
+    assert fetch(booted, "GET", "/_matrix/client/v3/account/whoami", token=token)["user_id"] == f"@bob:{NAME}"
+    booted.run("systemctl", "start", "heichat-backup")  # the folder still belongs to the daemon's user
