@@ -11,7 +11,6 @@ from pathlib import Path
 from heichat_appliance.admin.client import Refused
 from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import t
-from heichat_appliance.http import pages
 from heichat_appliance.store import administration
 
 #: Notices in a second: a person's first one makes a room of ten events.
@@ -90,6 +89,8 @@ def _send(call: Call) -> int:
         return 0
     notice = {"body": text, "once": f"notice-{name}"}
     if call.options.markdown:
+        from heichat_appliance.http import pages  # loads templates, which no other command has to wait for
+
         notice["formatted_body"] = str(pages.markdown(text)).strip()
     sent = known = 0
     unknown = []
