@@ -3,6 +3,7 @@
 import { h, link } from "./dom.js";
 import { t } from "./text.js";
 import { uniId } from "./names.js";
+import { face } from "./face.js";
 import { languages } from "./bar.js";
 import { RoomList } from "./roomlist.js";
 import { RoomView } from "./room.js";
@@ -28,7 +29,7 @@ export class ChatPage {
     return h(
       "header", { class: "bar" },
       h("h1", { class: "brand" }, app.about.brand, " ", h("small", {}, t("tryOut"))),
-      h("span", { class: "me", title: app.me, "aria-label": t("signedInAs", name) }, name),
+      h("span", { class: "me", title: t("signedInAs", name) }, face(name, app.me), h("span", { class: "name" }, name)),
       languages(app),
       h("button", { class: "quiet", type: "button", onclick: () => app.logout() }, t("signOut")),
     );
