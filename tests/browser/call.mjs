@@ -1,11 +1,12 @@
 // A video call between two people in two browsers, with matrix-js-sdk's own calls and media through the relay only.
 //
-// node call.mjs URL [udp|tcp]     (see driver.py)
+// node call.mjs URL [udp|tcp] [CHROMIUM OF THE SECOND]     (see driver.py; with the last one, two browsers run)
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { chromium } from "playwright-core";
 import { bundledSdk } from "../clients/js/bundle.mjs";
-import { expectComplaint, journey, open, picture, step } from "./kit.mjs";
+import { checked, expectComplaint, FLAGS, journey, open, picture, step } from "./kit.mjs";
 
 const PAGE = "/call-test/";
 /** What matrix-js-sdk warns of though all is well. */
@@ -50,10 +51,19 @@ async function seeing(people, transport) {
     }
 }
 
+const flags = [
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--allow-loopback-in-peer-connection",
+    "--autoplay-policy=no-user-gesture-required",
+    `--unsafely-treat-insecure-origin-as-secure=${process.argv[2]}`, // of an address other than loopback
+];
+
 await journey(
-    async (browser, url, transport = "udp") => {
+    async (browser, url, transport = "udp", other = "") => {
         const content = await files();
-        const [alice, bob] = await Promise.all(["alice", "bob"].map((name) => enter(browser, url, name, content)));
+        const second = other ? await chromium.launch({ executablePath: other, args: [...FLAGS, ...flags] }) : browser;
+        const [alice, bob] = await Promise.all([enter(browser, url, "alice", content), enter(second, url, "bob", content)]);
         assert.ok(alice.uris.every((uri) => uri.endsWith(`?transport=${transport}`)), String(alice.uris));
         const people = [alice, bob];
         const room = await alice.do("createRoom", bob.userId);
@@ -81,13 +91,8 @@ await journey(
         await seeing(people, transport);
         await alice.do("hangUp");
         await Promise.all(people.map((one) => one.do("state", "ended")));
+        for (const { page } of people) checked(page.context());
+        if (other) await second.close();
     },
-    {
-        flags: [
-            "--use-fake-ui-for-media-stream",
-            "--use-fake-device-for-media-stream",
-            "--allow-loopback-in-peer-connection",
-            "--autoplay-policy=no-user-gesture-required",
-        ],
-    },
+    { flags },
 );

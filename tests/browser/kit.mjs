@@ -12,7 +12,8 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf-8");
-const FLAGS = [
+/** How every browser is started. */
+export const FLAGS = [
     "--no-sandbox", // tests may run as root
     "--disable-gpu",
     "--disable-quic",

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.driver import requires_browser, run_script
+from tests.browser.driver import CHROMIUM, HERE, NODE, requires_browser, run_script
 from tests.clients.coturn import Coturn, requires_coturn
+from tests.clients.driver import run_journey
+from tests.clients.nat import TwoHomes, reachable, requires_networks
 from tests.daemon import Daemon
 
 pytestmark = requires_browser
@@ -30,3 +32,19 @@ def test_a_video_call_through_coturn(tmp_path: Path) -> None:
         settings["uris"] = settings["uris"].split("\n")[0]
         with Daemon(tmp_path / "daemon", {"calls": settings}) as daemon:
             run_script("call.mjs", daemon, tmp_path / "screenshots", "udp")
+
+
+def browser_at(homes: TwoHomes, home: str, folder: Path) -> str:
+    """A program that starts Chromium in one home."""
+    program = folder / f"chromium-{home}"
+    program.write_text(f'#!/bin/sh\nexec {" ".join(homes.inside(home))} {CHROMIUM} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+@requires_networks
+def test_a_video_call_between_two_homes_behind_nat(tmp_path: Path) -> None:
+    with TwoHomes() as homes, reachable(tmp_path, homes) as daemon:
+        alice, bob = (browser_at(homes, home, tmp_path) for home in "ab")
+        environment = {"CHROMIUM": alice, "SCREENSHOTS": str(tmp_path)}
+        run_journey([NODE or "node", str(HERE / "call.mjs")], daemon, args=["udp", bob], environment=environment)

@@ -13,9 +13,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.daemon import Daemon, free_port
 
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -45,7 +48,12 @@ def _in(namespace: str, *command: str) -> subprocess.CompletedProcess[str]:
 
 _REASON = _obstacle()
 #: Not a skip, since the machine decides: where nothing may be skipped this is shown as an expected failure.
-requires_networks = [pytest.mark.networks, pytest.mark.xfail(bool(_REASON), reason=_REASON, run=False)]
+_XFAIL = pytest.mark.xfail(bool(_REASON), reason=_REASON, run=False)
+
+
+def requires_networks(test: Any) -> Any:
+    """Marks a test."""
+    return pytest.mark.networks(_XFAIL(test))
 
 
 class TwoHomes:
@@ -109,3 +117,14 @@ class TwoHomes:
         ):
             done = _in(router, *command)
             assert done.returncode == 0, (command, done.stderr)
+
+
+def reachable(folder: Path, homes: TwoHomes, **calls: str) -> Daemon:
+    """A daemon that both homes reach."""
+    port = free_port()
+    url = f"http://{homes.server}:{port}"
+    server = {"listen": f"tcp:{port}:interface={homes.server}", "public_url": url}
+    listen = f"udp:{homes.server}:0"
+    daemon = Daemon(folder, {"server": server, "calls": {"enabled": "yes", "listen": listen, **calls}})
+    daemon.port, daemon.url = port, url
+    return daemon

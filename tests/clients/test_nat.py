@@ -11,10 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.clients.driver import run_journey
-from tests.clients.nat import TwoHomes, requires_networks
-from tests.daemon import Daemon, free_port
-
-pytestmark = requires_networks
+from tests.clients.nat import TwoHomes, reachable, requires_networks
+from tests.daemon import Daemon
 
 PARTY = [sys.executable, str(Path(__file__).parent / "rtc" / "party.py")]
 
@@ -23,17 +21,6 @@ PARTY = [sys.executable, str(Path(__file__).parent / "rtc" / "party.py")]
 def homes() -> Iterator[TwoHomes]:
     with TwoHomes() as networks:
         yield networks
-
-
-def reachable(folder: Path, homes: TwoHomes, **calls: str) -> Daemon:
-    """A daemon that both homes reach."""
-    port = free_port()
-    url = f"http://{homes.server}:{port}"
-    server = {"listen": f"tcp:{port}:interface={homes.server}", "public_url": url}
-    listen = f"udp:{homes.server}:0"
-    daemon = Daemon(folder, {"server": server, "calls": {"enabled": "yes", "listen": listen, **calls}})
-    daemon.port, daemon.url = port, url
-    return daemon
 
 
 def call(daemon: Daemon, homes: TwoHomes, *policies: str) -> None:
@@ -50,12 +37,14 @@ def call(daemon: Daemon, homes: TwoHomes, *policies: str) -> None:
         party.result()
 
 
+@requires_networks
 @pytest.mark.parametrize("policy", ["relay", "all"])
 def test_two_homes_behind_nat(tmp_path: Path, homes: TwoHomes, policy: str) -> None:
     with reachable(tmp_path, homes) as daemon:
         call(daemon, homes, policy, policy)
 
 
+@requires_networks
 def test_a_relay_and_somebody_behind_nat_without_one(tmp_path: Path, homes: TwoHomes) -> None:
     """The relay sends to the router of the other home, whose address is a private one here."""
     with reachable(tmp_path, homes, allow_private="yes") as daemon:
