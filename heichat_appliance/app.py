@@ -30,11 +30,13 @@ from heichat_appliance.http import account as account_routes
 from heichat_appliance.http import account_data as account_data_routes
 from heichat_appliance.http import aliases as alias_routes
 from heichat_appliance.http import devices as device_routes
+from heichat_appliance.http import element_web
 from heichat_appliance.http import ephemeral as ephemeral_routes
 from heichat_appliance.http import filters as filter_routes
 from heichat_appliance.http import history as history_routes
 from heichat_appliance.http import key_backup as key_backup_routes
 from heichat_appliance.http import keys as key_routes
+from heichat_appliance.http import landing as landing_routes
 from heichat_appliance.http import media as media_routes
 from heichat_appliance.http import membership as membership_routes
 from heichat_appliance.http import openid as openid_routes
@@ -259,8 +261,10 @@ class Appliance:
             self.push.committed,
         ]
         self.login.every_login.append(self.profiles.logged_in)
+        self.pages = page_routes.build(config)
         for plugin in self.providers(IConnected):
             plugin.connect(self)
+        self.element = element_web.build(self)
 
     def _build_room_services(self) -> None:
         """What changes rooms."""
@@ -316,6 +320,8 @@ class Appliance:
         server = self.config["server"]
         return [
             *page_routes.routes(),
+            *landing_routes.routes(self, self.element),
+            *element_web.routes(self.element),
             *self._try_routes(),
             *(route for plugin in self.providers(IPages) for route in plugin.routes()),
             *sync_routes.routes(self.sync, self.engine),

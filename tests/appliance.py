@@ -21,6 +21,8 @@ from heichat_appliance.plugins import all_sections
 
 SERVER_NAME = "chat.test"
 CLIENT = "/_matrix/client/v3"
+#: Paths that begin so are whole; others are in the client API v3.
+OWN_PATHS = ("/_", "/.", "/?", "/try", "/element", "/terms", "/privacy", "/favicon.ico")
 
 
 class ManualClock:
@@ -77,8 +79,8 @@ class Http:
         headers: dict[str, str] | None = None,
         timeout: float = 30,
     ) -> Answer:
-        """Send a request; `body` goes as JSON, `raw` as it is; a path without leading /_ or /. is in the client API v3."""
-        url = self.url + (path if path.startswith(("/_", "/.", "/try")) or path == "/" else CLIENT + path)
+        """Send a request; `body` goes as JSON, `raw` as it is; see OWN_PATHS."""
+        url = self.url + (path if path.startswith(OWN_PATHS) or path == "/" else CLIENT + path)
         if params:
             url += "?" + urlencode(params, doseq=True)
         sent = dict(headers or {})

@@ -48,9 +48,9 @@ class Gate(Flag):
 class Route:
     """One operation.
 
-    `path`: template such as `/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`; `limit`: the name of a rate
-    limit of `[limits]`, or "none"; `body`: None (no body is read), `dict` (any JSON object), `bytes` (as it is), or a
-    msgspec Struct;
+    `path`: template such as `/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`, whose last segment may be
+    `{name*}`: the rest of the path, slashes and all; `limit`: the name of a rate limit of `[limits]`, or "none"; `body`:
+    None (no body is read), `dict` (any JSON object), `bytes` (as it is), or a msgspec Struct;
     `anchor`: of the operation in the client-server specification; `max_body`: bytes.
     """
 
@@ -193,11 +193,13 @@ _NO_PUNCTUATION = str.maketrans("", "", "/{}.")
 
 
 class _Node:
-    __slots__ = ("children", "parameter", "routes")
+    __slots__ = ("children", "parameter", "rest", "rest_begins", "routes")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.parameter: _Node | None = None
+        self.rest: _Node | None = None
+        self.rest_begins = 0  # if it stands for the rest of a path: the number of the first segment
         self.routes: dict[str, tuple[Route, tuple[tuple[int, str], ...]]] = {}
 
 
@@ -219,7 +221,12 @@ class Router:
         node = self._root
         names = []
         for index, segment in enumerate(template.split("/")):
-            if segment.startswith("{"):
+            if segment.endswith("*}"):
+                names.append((index, segment[1:-2]))
+                node.rest = node.rest or _Node()
+                node = node.rest
+                node.rest_begins = index
+            elif segment.startswith("{"):
                 names.append((index, segment[1:-1]))
                 node.parameter = node.parameter or _Node()
                 node = node.parameter
@@ -241,6 +248,8 @@ class Router:
         if found is None:
             return 405 if self._find(self._root, segments, 0, None) else 404
         route, names = found.routes.get(method) or found.routes["GET"]
+        if found.rest_begins:
+            segments[found.rest_begins :] = ["/".join(segments[found.rest_begins :])]
         return route, {name: _decode(segments[index], name) for index, name in names}
 
     def methods(self, path: str) -> list[str]:
@@ -259,8 +268,10 @@ class Router:
             if found is not None:
                 return found
         if node.parameter is not None:
-            return self._find(node.parameter, segments, index + 1, method)
-        return None
+            found = self._find(node.parameter, segments, index + 1, method)
+            if found is not None:
+                return found
+        return self._find(node.rest, segments, len(segments), method) if node.rest is not None else None
 
 
 def _decode(segment: str, name: str) -> str:

@@ -28,12 +28,15 @@ _JOINS = ("/_matrix/client/v3/rooms/{roomId}/join", "/_matrix/client/v3/join/{ro
 class TermsConsent:
     """The gate, the page and the notices."""
 
-    def __init__(self, version: str, texts: dict[str, str], administrator: str, brand: str) -> None:
+    def __init__(self, version: str, documents: dict[str, dict[str, str]], administrator: str) -> None:
+        """`documents`: Markdown by kind ("terms", and "privacy" if it is a document of its own) and language."""
         self._version = version
-        self._texts = {language: pages.markdown(text) for language, text in texts.items()}
+        self._documents = {
+            kind: {lang: pages.markdown(text) for lang, text in texts.items()} for kind, texts in documents.items()
+        }
         self._administrator = administrator
-        self._brand = brand
-        self._consent: Consent = None  # type: ignore[assignment]  # made in connect()
+        self._pages: pages.Pages = None  # type: ignore[assignment]  # both are made in connect()
+        self._consent: Consent = None  # type: ignore[assignment]
         self._origin = ""
 
     def connect(self, host: Any) -> None:
@@ -47,10 +50,13 @@ class TermsConsent:
             raise ConfigErrors([f"[terms_consent] administrator: {error} (hint: choose a name that is no Uni-ID)"])
         notices = Notices(host.timeline, host.server_name, administrator)
         self._consent = Consent(
-            host.engine, host.clock, notices, version=self._version, public_url=public_url, brand=self._brand,
-            key=load_key(host.data_dir),
+            host.engine, host.clock, notices, version=self._version, public_url=public_url,
+            brand=host.pages.brand, key=load_key(host.data_dir),
         )  # fmt: skip
         host.login.every_login.append(self._consent.ask)
+        self._pages = host.pages
+        for kind in self._documents:
+            host.pages.links.setdefault(kind, _LINKS[kind])
 
     def check_request(self, request: Request) -> None:
         """The gate: everything but joining the room of notices needs agreement."""
@@ -65,12 +71,24 @@ class TermsConsent:
     # -- the page ------------------------------------------------------------------------------------------------
 
     def routes(self) -> list[Route]:
-        """The page with the terms, and agreeing to them."""
+        """The page with the terms, agreeing to them, and the documents for everybody to read."""
         common: dict[str, Any] = {"path": PATH, "auth": Auth.NONE, "limit": "anonymous", "anchor": ""}
         return [
             Route(method="GET", handler=self._show, **common),
             Route(method="POST", handler=self._agree, body=bytes, max_body=4096, **common),
+            *(self._document(kind) for kind in self._documents),
         ]
+
+    def _document(self, kind: str) -> Route:
+        """One document, at /terms or /privacy."""
+        link, texts = _LINKS[kind], self._documents[kind]
+
+        def values(lang: str) -> dict[str, Any]:
+            heading = link.de if lang == "de" else link.en
+            return {"heading": heading, "text": texts[lang], "links": pages.own_links(link.url)}
+
+        page = pages.SharedPage(self._pages, "document.html", values)
+        return Route(method="GET", path=link.url, handler=page.answer, auth=Auth.NONE, limit="none", anchor="")
 
     def _show(self, request: Request) -> Response:
         user_id, signature = request.query("u") or "", request.query("h") or ""
@@ -101,20 +119,17 @@ class TermsConsent:
     ) -> Response:
         lang = lang if lang in pages.LANGUAGES else pages.language(request)
         own = self._consent.link(user_id) if user_id else PATH
-        separator = "&" if "?" in own else "?"
-        return pages.page(
-            request, "terms.html", lang=lang, brand=self._brand, text=self._texts[lang], agreed=agreed,
-            user_id=user_id, signature=signature, action=PATH, version=self._version,
-            links={language: f"{own}{separator}lang={language}" for language in pages.LANGUAGES},
+        return self._pages.page(
+            request, "terms.html", lang=lang, texts=[texts[lang] for texts in self._documents.values()], agreed=agreed,
+            user_id=user_id, signature=signature, action=PATH, version=self._version, links=pages.own_links(own),
         )  # fmt: skip
 
     def _refuse(self, request: Request) -> Response:
         german = pages.language(request) == "de"
-        return pages.page(
+        return self._pages.page(
             request,
             "message.html",
             status=403,
-            brand=self._brand,
             heading="Dieser Link gilt nicht" if german else "This link is not valid",
             sentence=(
                 "Der Link ist unvollständig, gehört zu einer älteren Fassung oder wurde auf einer fremden Seite benutzt. "
@@ -137,7 +152,8 @@ class _Extension:
             "documents",
             path,
             None,
-            "Folder with de.md and en.md: terms and privacy notice in Markdown.",
+            "Folder with de.md and en.md: the terms in Markdown. The privacy notice stands there too, or in privacy.de.md and "
+            "privacy.en.md.",
             "without it an example text is shown, which is not fit for real use",
         ),
         Option("administrator", text, "administrator", "Localpart of the account that writes server notices."),
@@ -146,16 +162,29 @@ class _Extension:
     @staticmethod
     def build(settings: Settings, host: Any) -> TermsConsent:
         """Read the documents."""
-        texts = _read(settings.documents)
-        return TermsConsent(settings.version, texts, settings.administrator, host.config["web"].brand)
+        return TermsConsent(settings.version, _read(settings.documents), settings.administrator)
 
 
-def _read(folder: Path | None) -> dict[str, str]:
+#: Where the documents can be read by everybody.
+_LINKS = {
+    "terms": pages.Link("Nutzungsbedingungen", "Terms of use", "/terms"),
+    "privacy": pages.Link("Datenschutzhinweise", "Privacy notice", "/privacy"),
+}
+
+
+def _read(folder: Path | None) -> dict[str, dict[str, str]]:
+    """The documents by kind and language; those on privacy may be missing."""
     source: Any = folder or files("heichat_appliance.plugins") / "terms"
     try:
-        return {language: (source / f"{language}.md").read_text("utf-8") for language in pages.LANGUAGES}
+        found = {"terms": {lang: (source / f"{lang}.md").read_text("utf-8") for lang in pages.LANGUAGES}}
+        if any((source / f"privacy.{lang}.md").is_file() for lang in pages.LANGUAGES):
+            found["privacy"] = {lang: (source / f"privacy.{lang}.md").read_text("utf-8") for lang in pages.LANGUAGES}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigErrors([f"[terms_consent] documents: {error} (hint: the folder needs de.md and en.md in UTF-8)"])
+        raise ConfigErrors(
+            [f"[terms_consent] documents: {error} (hint: the folder needs de.md and en.md in UTF-8; a privacy notice of "
+             "its own needs privacy.de.md and privacy.en.md)"]
+        )  # fmt: skip
+    return found
 
 
 extension = _Extension()

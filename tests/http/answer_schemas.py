@@ -164,7 +164,14 @@ DISCOVERY = [
 ]
 
 PAGES = [
+    row("GET /", "text/html", by=None),
     row("GET /_heichat/style.css", "text/css", by=None),
+    row("GET /_heichat/page.js", "text/javascript", by=None),
+    row("GET /_heichat/icon.svg", "image/svg+xml", by=None),
+    row("GET /element", "text/plain", by=None, status=308),
+    row("GET /element/{path*}", "text/html", by=None, status=404),
+    row("GET /terms", "text/html", by=None),
+    row("GET /privacy", "text/html", by=None),
     row("GET /try", "text/plain", by=None, status=308),
     row("GET /try/", "text/html", by=None),
     row("GET /try/{name}", "text/javascript", by=None, name="main.js"),
