@@ -155,7 +155,9 @@ def test_rooms_are_listed_sorted_and_shown(admin: Admin, daemon: Daemon) -> None
     assert [row["room_id"] for row in by_size] == [large, small]
     assert by_size[0]["joined"] == 3 and by_size[0]["encryption"] and by_size[0]["bytes"] > 5000
     assert by_size[1]["encryption"] is None and by_size[1]["creator"] == alice.user_id
-    assert admin("rooms", "list", "kolloquium", "--sort", "members", "--limit", "1", "--json").json[0]["room_id"] == large
+    assert (
+        admin("rooms", "list", "kolloquium", "--sort", "members", "--limit", "1", "--json").json[0]["room_id"] == large
+    )
     shown = admin.ok("rooms", "show", large)
     for part in ("Großes KOLLOQUIUM", alice.user_id, "@bob:chat.test", "m.megolm.v1.aes-sha2", "join"):
         assert part in shown, part
