@@ -6,12 +6,11 @@ A server with a real configuration does not have it: the page tells everybody th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from heichat_appliance.errors import MatrixError
-from heichat_appliance.http.files import matches
+from heichat_appliance.errors import not_found
+from heichat_appliance.http.fixed import Fixed
 from heichat_appliance.http.routing import Auth, Request, Response, Route
 
 PATH = "/try/"
@@ -19,7 +18,6 @@ _TYPES = {
     "html": b"text/html; charset=utf-8",
     "js": b"text/javascript; charset=utf-8",
     "css": b"text/css; charset=utf-8",
-    "svg": b"image/svg+xml",
 }
 _HEADERS = (
     (
@@ -31,7 +29,6 @@ _HEADERS = (
     (b"Referrer-Policy", b"no-referrer"),
     (b"X-Frame-Options", b"DENY"),
     (b"Cross-Origin-Opener-Policy", b"same-origin"),
-    (b"Cache-Control", b"no-cache"),  # may be kept, and is asked for again by its ETag
 )
 
 
@@ -40,7 +37,10 @@ class TryClient:
 
     def __init__(self, people: Iterable[Any], brand: str, server_name: str) -> None:
         """`people`: of the demo directory (directory.people_file.DemoPerson)."""
-        self._files = {path.name: path.read_bytes() for path in (files(__package__) / "try").iterdir()}
+        self._files = {
+            path.name: Fixed(path.read_bytes(), _TYPES[path.name.rpartition(".")[2]], _HEADERS)
+            for path in (files(__package__) / "try").iterdir()
+        }
         self._about = {
             "brand": brand,
             "server_name": server_name,
@@ -60,7 +60,7 @@ class TryClient:
         return self._send(request, "index.html")
 
     def file(self, request: Request) -> Response:
-        """A module, the style sheet, the icon; 404 for anything else."""
+        """A module or the style sheet; 404 for anything else."""
         return self._send(request, request.params["name"])
 
     def about(self, _: Request) -> dict[str, Any]:
@@ -75,13 +75,8 @@ class TryClient:
     def _send(self, request: Request, name: str) -> Response:
         content = self._files.get(name)
         if content is None:
-            raise MatrixError(404, "M_NOT_FOUND", "there is no such file / Diese Datei gibt es nicht")
-        content_type = _TYPES[name.rpartition(".")[2]]
-        tag = f'"{sha256(content).hexdigest()[:32]}"'
-        headers = (*_HEADERS, (b"ETag", tag.encode()))
-        if matches(request.exchange.headers.get("if-none-match"), tag):
-            return Response(304, b"", content_type, headers)
-        return Response(200, content, content_type, headers)
+            raise not_found("there is no such file / Diese Datei gibt es nicht")
+        return content.answer(request)
 
 
 def routes(people: Iterable[Any], brand: str, server_name: str) -> list[Route]:

@@ -16,7 +16,11 @@ export class Person {
 
     /** A demo person on a device of their own, who has agreed to the terms of use. */
     static async enter(url, uniId) {
-        const body = { type: "m.login.password", identifier: { type: "m.id.user", user: uniId }, password: `${uniId}-demo` };
+        const body = {
+            type: "m.login.password",
+            identifier: { type: "m.id.user", user: uniId },
+            password: `${uniId}-demo`,
+        };
         const answer = await fetch(`${url}${CLIENT}/login`, { method: "POST", body: JSON.stringify(body) });
         const person = new Person(url, await answer.json());
         const refusal = await person.ask("POST", "/createRoom", { name: "x" });
@@ -28,7 +32,11 @@ export class Person {
     ask(method, path, body, headers = {}) {
         const address = this.url + (path.startsWith("/_matrix") ? path : CLIENT + path);
         const content = body instanceof Uint8Array ? body : JSON.stringify(body);
-        return fetch(address, { method, body: content, headers: { Authorization: `Bearer ${this.token}`, ...headers } });
+        return fetch(address, {
+            method,
+            body: content,
+            headers: { Authorization: `Bearer ${this.token}`, ...headers },
+        });
     }
 
     /** The JSON of an answer that must be 200; too many requests are waited for. */
@@ -43,7 +51,10 @@ export class Person {
 
     /** A room with some others in it; its ID. */
     async room(body, ...others) {
-        const { room_id: id } = await this.call("POST", "/createRoom", { ...body, invite: others.map((one) => one.id) });
+        const { room_id: id } = await this.call("POST", "/createRoom", {
+            ...body,
+            invite: others.map((one) => one.id),
+        });
         for (const other of others) await other.call("POST", `/join${segments(id)}`, {});
         return id;
     }

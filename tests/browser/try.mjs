@@ -14,10 +14,12 @@ await journey(async (browser, url) => {
     const [alice, bob] = [await desk.newPage(), await phone.newPage()];
     for (const page of [alice, bob]) page.on("dialog", (dialog) => assert.fail(`a script ran: ${dialog.message()}`));
 
-    step("Alice logs in by a click");
-    await alice.goto(`${url}/try/`);
+    step("Alice comes from the server's address, and logs in by a click");
+    await alice.goto(url);
+    await alice.getByRole("link", { name: "Gleich ausprobieren" }).click();
+    await alice.getByRole("button", { name: "Alice Müller" }).waitFor();
     await accessible(alice, "the people of the demo");
-    await enter(alice, url, "Alice Müller");
+    await alice.getByRole("button", { name: "Alice Müller" }).click();
     await alice.getByRole("heading", { name: "Willkommen, Alice Müller!" }).waitFor();
     await accessible(alice, "the welcome");
 
@@ -57,6 +59,7 @@ await journey(async (browser, url) => {
     await alice.getByText("Bob Schäfer schreibt …").waitFor();
     await write(bob, "Hallo Alice!");
     await message(alice, "Hallo Alice!").waitFor();
+    assert.equal(await alice.locator("[aria-live=polite]#spoken").textContent(), "Bob Schäfer: Hallo Alice!");
     await alice.getByText("Bob Schäfer schreibt …").waitFor({ state: "detached" });
     await bob.getByText("Gelesen von Alice Müller").waitFor();
     await accessible(alice, "the conversation");

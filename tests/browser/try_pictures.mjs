@@ -43,12 +43,17 @@ await journey(async (browser, url) => {
             await picture(page, `try-rooms-${name}`);
             await page.getByRole("button", { name: "Bob Schäfer" }).click();
             await message(page, "Passt. Bis morgen!").waitFor();
-            await bob.call("PUT", `/rooms/${encodeURIComponent(chat)}/typing/${encodeURIComponent(bob.id)}`, { typing: true, timeout: 30_000 });
+            await bob.call("PUT", `/rooms/${encodeURIComponent(chat)}/typing/${encodeURIComponent(bob.id)}`, {
+                typing: true,
+                timeout: 30_000,
+            });
             await page.getByText("Bob Schäfer schreibt …").waitFor();
             await fits(page, "the chat");
             await accessible(page, "the chat");
             await picture(page, `try-chat-${name}`);
-            await bob.call("PUT", `/rooms/${encodeURIComponent(chat)}/typing/${encodeURIComponent(bob.id)}`, { typing: false });
+            await bob.call("PUT", `/rooms/${encodeURIComponent(chat)}/typing/${encodeURIComponent(bob.id)}`, {
+                typing: false,
+            });
         }
     }
 });

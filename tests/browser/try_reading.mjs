@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { deflateSync, crc32 } from "node:zlib";
 import { accessible, expectComplaint, journey, open, step } from "./kit.mjs";
 import { Person, segments } from "./people.mjs";
-import { enter, message } from "./tryout.mjs";
+import { enter, message, write } from "./tryout.mjs";
 
 const MESSAGES = 90;
 const relation = (rel_type, event_id, more = {}) => ({ "m.relates_to": { rel_type, event_id, ...more } });
@@ -45,7 +45,12 @@ await journey(async (browser, url) => {
     const top = await first.locator(".text").textContent();
     await page.locator(".timeline").evaluate((place) => (place.scrollTop = 0));
     await message(page, "Nachricht 50.").waitFor();
-    assert.equal(await message(page, top).evaluate((one) => one.getBoundingClientRect().top > 0 && one.getBoundingClientRect().top < innerHeight), true);
+    assert.equal(
+        await message(page, top).evaluate(
+            (one) => one.getBoundingClientRect().top > 0 && one.getBoundingClientRect().top < innerHeight,
+        ),
+        true,
+    );
     await page.getByText("Hier beginnt das Gespräch.").waitFor({ state: "attached" });
     while (!(await page.getByText("Hier beginnt das Gespräch.").isVisible())) {
         const before = await page.locator(".message").count();
@@ -53,7 +58,10 @@ await journey(async (browser, url) => {
         await page.waitForFunction((count) => document.querySelectorAll(".message").length > count, before);
     }
     const texts = await page.locator(".message .text").allTextContents();
-    assert.deepEqual(texts, Array.from({ length: MESSAGES }, (_, i) => `Nachricht ${i}.`));
+    assert.deepEqual(
+        texts,
+        Array.from({ length: MESSAGES }, (_, i) => `Nachricht ${i}.`),
+    );
 
     step("who reads further up is told of what is new");
     await page.locator(".timeline").evaluate((place) => (place.scrollTop = 0));
@@ -62,8 +70,18 @@ await journey(async (browser, url) => {
     await message(page, "Guten Tga!").waitFor();
 
     step("edits of the writer, not of others");
-    await alice.send(room, { body: "* Falsch", msgtype: "m.text", "m.new_content": { msgtype: "m.text", body: "Falsch" }, ...relation("m.replace", typo) });
-    await bob.send(room, { body: "* Guten Tag!", msgtype: "m.text", "m.new_content": { msgtype: "m.text", body: "Guten Tag!" }, ...relation("m.replace", typo) });
+    await alice.send(room, {
+        body: "* Falsch",
+        msgtype: "m.text",
+        "m.new_content": { msgtype: "m.text", body: "Falsch" },
+        ...relation("m.replace", typo),
+    });
+    await bob.send(room, {
+        body: "* Guten Tag!",
+        msgtype: "m.text",
+        "m.new_content": { msgtype: "m.text", body: "Guten Tag!" },
+        ...relation("m.replace", typo),
+    });
     await message(page, "Guten Tag!").getByText("bearbeitet").waitFor();
     assert.equal(await page.getByText("Falsch").count(), 0);
 
@@ -88,12 +106,25 @@ await journey(async (browser, url) => {
     assert.equal(await message(page, "Nachricht gelöscht").count(), 2);
 
     step("answers, actions, links");
-    await bob.send(room, { body: "> <@x:y> Alt\n\nNeu", msgtype: "m.text", "m.relates_to": { "m.in_reply_to": { event_id: typo } } });
+    await bob.send(room, {
+        body: "> <@x:y> Alt\n\nNeu",
+        msgtype: "m.text",
+        "m.relates_to": { "m.in_reply_to": { event_id: typo } },
+    });
     await page.locator(".quote", { hasText: "Bob Schäfer: Guten T" }).waitFor();
-    assert.equal(await page.locator(".message", { has: page.locator(".quote") }).locator(".text").textContent(), "Neu");
+    assert.equal(
+        await page
+            .locator(".message", { has: page.locator(".quote") })
+            .locator(".text")
+            .textContent(),
+        "Neu",
+    );
     await bob.send(room, { body: "winkt", msgtype: "m.emote" });
     await message(page, "* winkt").waitFor();
-    await bob.send(room, "Siehe https://example.org/a?b=c#d, (http://example.org/x). javascript:alert(1) data:text/html,x");
+    await bob.send(
+        room,
+        "Siehe https://example.org/a?b=c#d, (http://example.org/x). javascript:alert(1) data:text/html,x",
+    );
     const links = message(page, "Siehe").getByRole("link");
     await links.first().waitFor();
     assert.deepEqual(await links.evaluateAll((all) => all.map((one) => [one.href, one.target, one.rel])), [
@@ -103,7 +134,11 @@ await journey(async (browser, url) => {
 
     step("pictures come with the login; what is no picture is none");
     expectComplaint(context, /status of (400|404)/);
-    await bob.send(room, { msgtype: "m.image", body: "Tafelbild.png", url: await bob.upload(png(300, 200), "image/png") });
+    await bob.send(room, {
+        msgtype: "m.image",
+        body: "Tafelbild.png",
+        url: await bob.upload(png(300, 200), "image/png"),
+    });
     const picture = page.getByRole("img", { name: "Bild: Tafelbild.png" });
     await picture.waitFor();
     await page.waitForFunction(() => document.querySelector(".picture img")?.naturalWidth === 300);
@@ -119,12 +154,20 @@ await journey(async (browser, url) => {
 
     step("what makes no sense does no harm");
     const senseless = [
-        {}, { msgtype: 5, body: { a: 1 } }, { body: ["x"] }, { msgtype: "m.image", url: 7, body: "a" },
-        { msgtype: "m.image", url: "mxc://../x", body: "b" }, { msgtype: "m.file" }, { msgtype: "m.text", body: "c", "m.relates_to": "d" },
-        { msgtype: "m.text", body: "e", "m.relates_to": { "m.in_reply_to": 3 } }, { msgtype: "m.text", body: "f", ...relation("m.replace", 7) },
+        {},
+        { msgtype: 5, body: { a: 1 } },
+        { body: ["x"] },
+        { msgtype: "m.image", url: 7, body: "a" },
+        { msgtype: "m.image", url: "mxc://../x", body: "b" },
+        { msgtype: "m.file" },
+        { msgtype: "m.text", body: "c", "m.relates_to": "d" },
+        { msgtype: "m.text", body: "e", "m.relates_to": { "m.in_reply_to": 3 } },
+        { msgtype: "m.text", body: "f", ...relation("m.replace", 7) },
     ];
     for (const content of senseless) await bob.send(room, content);
-    await bob.send(room, { "m.relates_to": { rel_type: "m.annotation", event_id: typo, key: { a: 1 } } }, "m.reaction").catch(() => {});
+    await bob
+        .send(room, { "m.relates_to": { rel_type: "m.annotation", event_id: typo, key: { a: 1 } } }, "m.reaction")
+        .catch(() => {});
     await bob.call("PUT", `/rooms${segments(room)}/send/org.example.unknown/u1`, { body: "unsichtbar" });
     await bob.send(room, "Es geht weiter");
     await message(page, "Es geht weiter").waitFor();
@@ -135,7 +178,13 @@ await journey(async (browser, url) => {
     const state = [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }];
     const hidden = await bob.room({ name: "Geheim", initial_state: state }, alice);
     await page.getByRole("button", { name: "Geheim" }).click();
-    const content = { algorithm: "m.megolm.v1.aes-sha2", ciphertext: "x", session_id: "y", sender_key: "z", device_id: "d" };
+    const content = {
+        algorithm: "m.megolm.v1.aes-sha2",
+        ciphertext: "x",
+        session_id: "y",
+        sender_key: "z",
+        device_id: "d",
+    };
     await bob.send(hidden, content, "m.room.encrypted");
     await page.getByText("Ende-zu-Ende-verschlüsselt").waitFor();
     await message(page, "Verschlüsselt; lesbar in Element").waitFor();
@@ -148,6 +197,37 @@ await journey(async (browser, url) => {
     await page.getByRole("button", { name: "Seminar" }).click();
     await message(page, "Bist du noch da?").waitFor();
     await page.waitForFunction(() => document.title.startsWith("(1) ")); // the invitation to the notices
+
+    step("what the server refused can be sent again");
+    const refuse = (json) =>
+        page.route(/\/send\/m\.room\.message\//, (route) => route.fulfill({ status: 403, json }), { times: 1 });
+    expectComplaint(context, /status of 403/);
+    await refuse({ errcode: "M_FORBIDDEN", error: "Gerade nicht" });
+    await write(page, "Zweiter Versuch");
+    await page.getByText("Nicht gesendet: Gerade nicht").waitFor();
+    await accessible(page, "a message that was refused");
+    await page.getByRole("button", { name: "Noch einmal senden" }).click();
+    await message(page, "Zweiter Versuch").waitFor();
+    await refuse({ errcode: "M_FORBIDDEN", error: "Gerade nicht" });
+    await write(page, "Doch nicht");
+    await page.getByRole("button", { name: "Verwerfen" }).click();
+    await page.locator(".pending").waitFor({ state: "detached" });
+    await refuse({ errcode: "M_CONSENT_NOT_GIVEN", error: "Erst zustimmen", consent_uri: `${url}/_heichat/consent` });
+    await write(page, "Nach der Zustimmung");
+    await page.getByRole("button", { name: "Ich habe zugestimmt, weiter" }).click();
+    await message(page, "Nach der Zustimmung").waitFor();
+    assert.equal(await page.getByText("Doch nicht").count(), 0);
+
+    step("an invitation is declined, somebody is removed");
+    await bob.call("POST", "/createRoom", { name: "Werbung", invite: [alice.id] });
+    await page.getByRole("button", { name: "Einladung zu „Werbung“ ablehnen" }).click();
+    await page.getByText("Werbung").waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Geheim" }).click();
+    await page.getByRole("heading", { name: "Geheim" }).waitFor();
+    await bob.call("POST", `/rooms${segments(hidden)}/kick`, { user_id: alice.id });
+    await page.getByText("Sie gehören nicht mehr zu „Geheim“.").waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("button", { name: "Seminar" }).click();
 
     step("a login that ended is noticed");
     expectComplaint(context, /status of 401/);

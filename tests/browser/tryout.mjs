@@ -11,7 +11,10 @@ export async function enter(page, url, name) {
 export async function agree(page) {
     await page.getByRole("button", { name: "Einladung zu „Server Notices“ annehmen" }).click();
     const opened = page.waitForEvent("popup");
-    await page.getByRole("link", { name: /consent/ }).first().click();
+    await page
+        .getByRole("link", { name: /consent/ })
+        .first()
+        .click();
     const terms = await opened;
     await terms.getByRole("button", { name: "Einverstanden" }).click();
     await terms.getByRole("status").waitFor();

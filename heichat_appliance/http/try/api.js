@@ -43,7 +43,8 @@ export class Api {
 
   /** The bare response. Throws Unreachable, or AbortError if `signal` said so. */
   async fetch(method, address, { body, query, signal, patience = PATIENCE } = {}) {
-    const url = (address.startsWith("/_matrix") ? address : CLIENT + address) + (query ? "?" + new URLSearchParams(query) : "");
+    const url =
+      (address.startsWith("/_matrix") ? address : CLIENT + address) + (query ? "?" + new URLSearchParams(query) : "");
     const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const limit = AbortSignal.timeout(patience);

@@ -8,8 +8,19 @@ export function languages(app) {
   const button = (language, name) =>
     h(
       "button",
-      { type: "button", lang: language, "aria-pressed": String(currentLanguage() === language), onclick: () => app.speak(language), title: name },
+      {
+        type: "button",
+        lang: language,
+        "aria-pressed": String(currentLanguage() === language),
+        onclick: () => app.speak(language),
+        title: name,
+      },
       language.toUpperCase(),
     );
-  return h("div", { class: "languages", role: "group", "aria-label": t("language") }, button("de", "Deutsch"), button("en", "English"));
+  return h(
+    "div",
+    { class: "languages", role: "group", "aria-label": t("language") },
+    button("de", "Deutsch"),
+    button("en", "English"),
+  );
 }

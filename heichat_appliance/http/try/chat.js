@@ -2,7 +2,8 @@
 
 import { h, link } from "./dom.js";
 import { t } from "./text.js";
-import { uniId } from "./names.js";
+import { roomName, uniId } from "./names.js";
+import { ask } from "./dialogs.js";
 import { face } from "./face.js";
 import { languages } from "./bar.js";
 import { RoomList } from "./roomlist.js";
@@ -16,7 +17,8 @@ export class ChatPage {
     this.offline = h("p", { class: "offline", role: "status" });
     this.pane = h("div", { class: "pane" });
     this.element = h(
-      "div", { class: "chat" },
+      "div",
+      { class: "chat" },
       this.#bar(),
       this.offline,
       h("main", { class: "panes" }, this.list.element, this.pane),
@@ -27,7 +29,8 @@ export class ChatPage {
     const { app } = this;
     const name = app.about.people.find((person) => person.uni_id === uniId(app.me))?.name ?? uniId(app.me);
     return h(
-      "header", { class: "bar" },
+      "header",
+      { class: "bar" },
       h("h1", { class: "brand" }, app.about.brand, " ", h("small", {}, t("tryOut"))),
       h("span", { class: "me", title: t("signedInAs", name) }, face(name, app.me), h("span", { class: "name" }, name)),
       languages(app),
@@ -51,7 +54,9 @@ export class ChatPage {
   #choose() {
     const id = this.app.openRoom;
     const room = this.app.store.rooms.get(id);
-    const wanted = room && !room.invited ? id : id && !this.app.ready ? "loading" : room || id ? `later ${id}` : "welcome";
+    if (!room && id && this.shown === id) return this.#removed();
+    const wanted =
+      room && !room.invited ? id : id && !this.app.ready ? "loading" : room || id ? `later ${id}` : "welcome";
     this.element.classList.toggle("room-open", Boolean(id));
     if (this.shown === wanted) return;
     this.room?.close();
@@ -61,6 +66,13 @@ export class ChatPage {
     this.shown = wanted;
   }
 
+  /** The open room is no longer mine: somebody removed me, unless I am just leaving. */
+  #removed() {
+    const { room, leaving } = this.room;
+    this.app.open(null);
+    if (!leaving) ask({ text: t("removed", roomName(room, this.app.me)) });
+  }
+
   #focus() {
     if (this.room) this.room.focus();
     else if (this.shown && !this.app.openRoom) this.list.focus();
@@ -68,16 +80,29 @@ export class ChatPage {
 
   #waiting() {
     const back = () => this.app.open(null);
-    return h("div", { class: "welcome" }, h("p", {}, t("loading")), h("button", { class: "quiet", onclick: back }, t("back")));
+    return h(
+      "div",
+      { class: "welcome" },
+      h("p", {}, t("loading")),
+      h("button", { class: "quiet", onclick: back }, t("back")),
+    );
   }
 
   #welcome() {
-    const name = this.app.about.people.find((person) => person.uni_id === uniId(this.app.me))?.name ?? uniId(this.app.me);
+    const name =
+      this.app.about.people.find((person) => person.uni_id === uniId(this.app.me))?.name ?? uniId(this.app.me);
     return h(
-      "div", { class: "welcome" },
+      "div",
+      { class: "welcome" },
       h("h2", {}, t("welcome", name)),
       h("p", {}, t("welcomeSteps")),
-      h("ol", {}, h("li", {}, t("step1")), h("li", {}, t("step2")), h("li", {}, t("step3"), " ", link("/try/", t("secondTab")), ".")),
+      h(
+        "ol",
+        {},
+        h("li", {}, t("step1")),
+        h("li", {}, t("step2")),
+        h("li", {}, t("step3"), " ", link("/try/", t("secondTab")), "."),
+      ),
       h("p", { class: "honest" }, t("honest")),
     );
   }

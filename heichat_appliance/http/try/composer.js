@@ -12,14 +12,20 @@ export class Composer {
     this.room = room;
     this.toldTyping = 0; // when the server was told last; 0: it thinks that nobody types
     this.field = h("textarea", {
-      rows: "1", maxlength: String(LONGEST), placeholder: t("write"), "aria-label": t("write"), enterkeyhint: "send",
+      rows: "1",
+      maxlength: String(LONGEST),
+      placeholder: t("write"),
+      "aria-label": t("write"),
+      enterkeyhint: "send",
       value: app.drafts.get(room.id) ?? "",
       oninput: () => this.#written(),
       onkeydown: (event) => this.#key(event),
     });
     this.element = h(
-      "form", { class: "composer", onsubmit: (event) => this.#submit(event) },
-      this.field, h("button", { type: "submit" }, t("send")),
+      "form",
+      { class: "composer", onsubmit: (event) => this.#submit(event) },
+      this.field,
+      h("button", { type: "submit" }, t("send")),
     );
     this.fit = new ResizeObserver(() => this.#fit());
     this.fit.observe(this.element);

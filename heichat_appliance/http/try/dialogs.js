@@ -25,12 +25,18 @@ function open(heading, fill) {
   });
 }
 
-const button = (text, act, quiet = false) => h("button", { type: "button", class: quiet ? "quiet" : null, onclick: act }, text);
+const button = (text, act, quiet = false) =>
+  h("button", { type: "button", class: quiet ? "quiet" : null, onclick: act }, text);
 
 /** A question to be answered with `yes` or not at all, or only a message; promise of whether it was answered so. */
 export function ask({ text, yes }) {
   return open(text, (close) =>
-    h("div", { class: "answers" }, yes && button(yes, () => close(true)), button(yes ? t("cancel") : t("close"), () => close(false), true)),
+    h(
+      "div",
+      { class: "answers" },
+      yes && button(yes, () => close(true)),
+      button(yes ? t("cancel") : t("close"), () => close(false), true),
+    ),
   ).then(Boolean);
 }
 
@@ -51,10 +57,17 @@ function showConsent(uri, again) {
     const opened = () => document.addEventListener("visibilitychange", returned, { signal: back.signal });
     terms.addEventListener("click", opened, { once: true });
     return h(
-      "div", {},
+      "div",
+      {},
       h("p", {}, t("consentText")),
       again && h("p", { class: "notice", role: "alert" }, t("consentNotYet")),
-      h("div", { class: "answers" }, terms, button(t("consentDone"), () => close(true), true), button(t("cancel"), () => close(false), true)),
+      h(
+        "div",
+        { class: "answers" },
+        terms,
+        button(t("consentDone"), () => close(true), true),
+        button(t("cancel"), () => close(false), true),
+      ),
     );
   }).then((answer) => {
     back.abort();
@@ -72,7 +85,16 @@ export function chooseDirect(app) {
         app.open(roomId);
       });
     const search = new PeopleSearch({ app, chosen, note: (id) => (id === app.me ? t("you") : "") });
-    return h("div", {}, search.element, h("div", { class: "answers" }, button(t("close"), () => close(), true)));
+    return h(
+      "div",
+      {},
+      search.element,
+      h(
+        "div",
+        { class: "answers" },
+        button(t("close"), () => close(), true),
+      ),
+    );
   });
 }
 
@@ -88,7 +110,17 @@ export function inviteTo(app, room) {
       });
     const note = (id) => (["join", "invite"].includes(room.membership(id)) ? t("alreadyIn") : "");
     const search = new PeopleSearch({ app, chosen, note });
-    return h("div", {}, search.element, told, h("div", { class: "answers" }, button(t("close"), () => close(), true)));
+    return h(
+      "div",
+      {},
+      search.element,
+      told,
+      h(
+        "div",
+        { class: "answers" },
+        button(t("close"), () => close(), true),
+      ),
+    );
   });
 }
 
@@ -106,10 +138,16 @@ export function chooseRoom(app) {
       });
     };
     return h(
-      "form", { class: "plain", onsubmit: submit },
+      "form",
+      { class: "plain", onsubmit: submit },
       h("p", {}, t("roomHint")),
       h("label", {}, t("roomName"), name),
-      h("div", { class: "answers" }, h("button", { type: "submit" }, t("create")), button(t("cancel"), () => close(), true)),
+      h(
+        "div",
+        { class: "answers" },
+        h("button", { type: "submit" }, t("create")),
+        button(t("cancel"), () => close(), true),
+      ),
     );
   });
 }

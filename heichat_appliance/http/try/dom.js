@@ -64,7 +64,8 @@ export function linked(text) {
 }
 
 /** An address in a length that can be read; where it leads to stays visible. */
-const shortened = (address) => (address.length > LONG_ADDRESS ? `${address.slice(0, LONG_ADDRESS - 10)}…${address.slice(-5)}` : address);
+const shortened = (address) =>
+  address.length > LONG_ADDRESS ? `${address.slice(0, LONG_ADDRESS - 10)}…${address.slice(-5)}` : address;
 
 /** A link that opens in a new tab. */
 export function link(address, ...content) {

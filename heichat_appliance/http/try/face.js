@@ -12,5 +12,8 @@ export function face(name, id) {
 export function initials(name) {
   const words = name.split(/[\s.]+/).filter((word) => /^\p{Lu}/u.test(word) && !["Prof", "Dr"].includes(word));
   const chosen = words.length > 1 ? [words[0], words.at(-1)] : [words[0] ?? name];
-  return chosen.map((word) => [...word][0] ?? "").join("").toUpperCase();
+  return chosen
+    .map((word) => [...word][0] ?? "")
+    .join("")
+    .toUpperCase();
 }

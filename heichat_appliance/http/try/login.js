@@ -18,16 +18,26 @@ export class LoginPage {
   update() {}
 
   #bar() {
-    return h("header", { class: "bar" }, h("a", { href: "/", class: "brand" }, this.app.about.brand), languages(this.app));
+    return h(
+      "header",
+      { class: "bar" },
+      h("a", { href: "/", class: "brand" }, this.app.about.brand),
+      languages(this.app),
+    );
   }
 
   #main() {
     return h(
-      "main", {},
+      "main",
+      {},
       h("h1", {}, t("signInHeading")),
       h("p", {}, t("signInHow")),
       this.message,
-      h("ul", { class: "cards" }, this.app.about.people.map((person) => h("li", {}, this.#card(person)))),
+      h(
+        "ul",
+        { class: "cards" },
+        this.app.about.people.map((person) => h("li", {}, this.#card(person))),
+      ),
       h("details", { class: "other" }, h("summary", {}, t("signInOther")), this.#form()),
       h("p", { class: "honest" }, t("honest")),
     );
@@ -36,21 +46,39 @@ export class LoginPage {
   #card(person) {
     const act = () => this.#login(person.uni_id, person.password);
     return h(
-      "button", { class: "card", type: "button", onclick: act },
+      "button",
+      { class: "card", type: "button", onclick: act },
       face(person.name, `@${person.uni_id}:${this.app.about.server_name}`),
-      h("span", { class: "who" }, h("strong", {}, person.name), h("small", {}, `${person.uni_id} · ${roleName(person.role)}`)),
+      h(
+        "span",
+        { class: "who" },
+        h("strong", {}, person.name),
+        h("small", {}, `${person.uni_id} · ${roleName(person.role)}`),
+      ),
     );
   }
 
   #form() {
-    const user = h("input", { name: "user", autocomplete: "username", required: true, autocapitalize: "none", spellcheck: "false" });
-    const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
+    const user = h("input", {
+      name: "user",
+      autocomplete: "username",
+      required: true,
+      autocapitalize: "none",
+      spellcheck: "false",
+    });
+    const password = h("input", {
+      name: "password",
+      type: "password",
+      autocomplete: "current-password",
+      required: true,
+    });
     const submit = (event) => {
       event.preventDefault();
       this.#login(user.value.trim(), password.value);
     };
     return h(
-      "form", { class: "plain", onsubmit: submit },
+      "form",
+      { class: "plain", onsubmit: submit },
       h("label", {}, t("uniId"), user),
       h("label", {}, t("password"), password),
       h("button", { type: "submit" }, t("signIn")),

@@ -5,7 +5,7 @@ import { Store } from "./state.js";
 import { Outbox } from "./outbox.js";
 import { Media } from "./media.js";
 import { listen } from "./sync.js";
-import { say } from "./dom.js";
+import { h, say } from "./dom.js";
 import { t, currentLanguage, setLanguage } from "./text.js";
 import { personName, roomName } from "./names.js";
 import { ask, askConsent } from "./dialogs.js";
@@ -88,7 +88,8 @@ class App {
   #speak(news) {
     for (const [room, event] of news) {
       if (room.id !== this.openRoom || event.sender === this.me || event.type !== "m.room.message") continue;
-      if (event.content["m.relates_to"]?.rel_type !== "m.replace") say(`${personName(room, event.sender)}: ${event.content.body}`);
+      if (event.content["m.relates_to"]?.rel_type !== "m.replace")
+        say(`${personName(room, event.sender)}: ${event.content.body}`);
     }
   }
 
@@ -208,5 +209,12 @@ function coalesced(action) {
   };
 }
 
-const response = await fetch("about.json");
-new App(await response.json());
+try {
+  const response = await fetch("about.json");
+  new App(await response.json());
+} catch (error) {
+  console.error(error);
+  document
+    .getElementById("app")
+    .replaceChildren(h("main", { class: "welcome" }, h("p", { class: "notice" }, t("noServer"))));
+}

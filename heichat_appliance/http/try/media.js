@@ -17,7 +17,10 @@ export class Media {
   image(uri) {
     if (!this.kept.has(uri)) {
       const query = { width: 640, height: 480, method: "scale" };
-      this.kept.set(uri, this.#fetch("thumbnail", uri, query).then((blob) => URL.createObjectURL(this.#image(blob))));
+      this.kept.set(
+        uri,
+        this.#fetch("thumbnail", uri, query).then((blob) => URL.createObjectURL(this.#image(blob))),
+      );
       this.kept.get(uri).catch(() => this.kept.delete(uri));
       this.#tidy();
     }
@@ -36,7 +39,11 @@ export class Media {
   }
 
   forget() {
-    for (const promise of this.kept.values()) promise.then((address) => URL.revokeObjectURL(address), () => {});
+    for (const promise of this.kept.values())
+      promise.then(
+        (address) => URL.revokeObjectURL(address),
+        () => {},
+      );
     this.kept.clear();
   }
 
@@ -57,7 +64,10 @@ export class Media {
     for (const [uri, promise] of this.kept) {
       if (this.kept.size <= MAX_KEPT) return;
       this.kept.delete(uri);
-      promise.then((address) => URL.revokeObjectURL(address), () => {});
+      promise.then(
+        (address) => URL.revokeObjectURL(address),
+        () => {},
+      );
     }
   }
 }

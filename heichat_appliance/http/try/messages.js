@@ -23,7 +23,10 @@ export function lines(app, room, items) {
     }
     const isState = event.state_key !== undefined;
     const follows =
-      !isState && before?.sender === event.sender && before.day === day && event.origin_server_ts - before.time < TOGETHER;
+      !isState &&
+      before?.sender === event.sender &&
+      before.day === day &&
+      event.origin_server_ts - before.time < TOGETHER;
     result.push(isState ? stateLine(room, event) : message(app, room, item, follows));
     before = { day, sender: isState ? null : event.sender, time: event.origin_server_ts };
   }
@@ -42,15 +45,32 @@ function message(app, room, item, follows) {
   const mayDelete = event.sender === app.me || room.may(app.me, "redact");
   const reactions = item.reactions.map(({ key, senders }) => [key, [...senders.keys()]]);
   const version = JSON.stringify([
-    currentLanguage(), name, follows, item.content, item.redacted, item.edited, reactions, quoted, mayDelete,
+    currentLanguage(),
+    name,
+    follows,
+    item.content,
+    item.redacted,
+    item.edited,
+    reactions,
+    quoted,
+    mayDelete,
   ]);
   const make = () =>
     h(
-      "li", { class: `message${event.sender === app.me ? " own" : ""}${follows ? " follows" : ""}` },
+      "li",
+      { class: `message${event.sender === app.me ? " own" : ""}${follows ? " follows" : ""}` },
       face(name, event.sender),
       h(
-        "div", { class: "said" },
-        h("p", { class: "meta" }, h("strong", {}, name), " ", time(event.origin_server_ts), item.edited && h("small", {}, ` · ${t("edited")}`)),
+        "div",
+        { class: "said" },
+        h(
+          "p",
+          { class: "meta" },
+          h("strong", {}, name),
+          " ",
+          time(event.origin_server_ts),
+          item.edited && h("small", {}, ` · ${t("edited")}`),
+        ),
         quoted && h("p", { class: "quote" }, quoted),
         body(app, item),
         reactionList(app, room, item),
@@ -106,9 +126,18 @@ function reactionList(app, room, item) {
     const own = senders.get(app.me);
     const act = () => app.attempt(() => (own ? redact(app, room, own) : react(app, room, item.event, key)));
     return h(
-      "li", {},
+      "li",
+      {},
       h(
-        "button", { type: "button", "aria-pressed": String(Boolean(own)), title: names, "aria-label": t("reacted", key, names), "data-action": key, onclick: act },
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(Boolean(own)),
+          title: names,
+          "aria-label": t("reacted", key, names),
+          "data-action": key,
+          onclick: act,
+        },
         `${[...key].slice(0, 12).join("")} ${senders.size}`,
       ),
     );
@@ -120,10 +149,24 @@ function actions(app, room, item, mayDelete) {
   const { event } = item;
   const mine = (key) => item.reactions.some((one) => one.key === key && one.senders.has(app.me));
   const emojis = EMOJIS.filter((key) => !mine(key) && room.maySend(app.me, "m.reaction")).map((key) =>
-    h("button", { type: "button", "aria-label": t("react", key), "data-action": key, onclick: () => app.attempt(() => react(app, room, event, key)) }, key),
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-label": t("react", key),
+        "data-action": key,
+        onclick: () => app.attempt(() => react(app, room, event, key)),
+      },
+      key,
+    ),
   );
   const remove = h(
-    "button", { type: "button", "aria-label": t("deleteMessage"), onclick: () => app.attempt(() => redact(app, room, event.event_id)) },
+    "button",
+    {
+      type: "button",
+      "aria-label": t("deleteMessage"),
+      onclick: () => app.attempt(() => redact(app, room, event.event_id)),
+    },
     t("delete"),
   );
   return h("div", { class: "actions" }, emojis, mayDelete && remove);
@@ -164,21 +207,26 @@ export function preview(room, item, me) {
 /** A message on its way. */
 export function pending(app, item) {
   const failed = item.status === "failed";
-  const why = failed ? t("failed", item.error.consentUri ? t("notAgreed") : item.error.message) : t(item.status === "waiting" ? "waiting" : "sending");
+  const why = failed
+    ? t("failed", item.error.consentUri ? t("notAgreed") : item.error.message)
+    : t(item.status === "waiting" ? "waiting" : "sending");
   const again = () => {
     app.outbox.resume((one) => one === item);
   };
   const make = () =>
     h(
-      "li", { class: `message own pending${failed ? " failed" : ""}` },
+      "li",
+      { class: `message own pending${failed ? " failed" : ""}` },
       face(personName(null, app.me), app.me),
       h(
-        "div", { class: "said" },
+        "div",
+        { class: "said" },
         h("p", { class: "text" }, linked(item.content.body)),
         h("p", { class: "state", role: failed ? "alert" : null }, why),
         failed &&
           h(
-            "div", { class: "answers" },
+            "div",
+            { class: "answers" },
             h("button", { type: "button", onclick: again }, t("retry")),
             h("button", { type: "button", class: "quiet", onclick: () => app.outbox.discard(item) }, t("discard")),
           ),

@@ -26,7 +26,9 @@ export function roomName(room, me) {
 
 /** Whose sign a room bears: the other person's, if there is but one; else its own. */
 export function signOf(room, me) {
-  const others = room.members.filter((event) => event.state_key !== me && ["join", "invite"].includes(event.content.membership));
+  const others = room.members.filter(
+    (event) => event.state_key !== me && ["join", "invite"].includes(event.content.membership),
+  );
   return others.length === 1 && !room.content("m.room.name") ? others[0].state_key : room.id;
 }
 
@@ -58,7 +60,9 @@ function membershipSentence(room, event, who) {
     case "invite":
       return t("invited", who, whom);
     case "join":
-      return before.membership === "join" ? t("renamed", before.displayname || uniId(event.state_key), whom) : t("joined", whom);
+      return before.membership === "join"
+        ? t("renamed", before.displayname || uniId(event.state_key), whom)
+        : t("joined", whom);
     case "knock":
       return t("knocked", whom);
     case "ban":

@@ -13,12 +13,21 @@ export class Outbox {
   }
 
   of(room) {
-    return this.items.filter((item) => item.roomId === room.id && !room.events.some((e) => e.event_id === item.eventId));
+    return this.items.filter(
+      (item) => item.roomId === room.id && !room.events.some((e) => e.event_id === item.eventId),
+    );
   }
 
   send(roomId, content) {
     // The same transaction is used for every attempt, so that the server takes the message once.
-    this.items.push({ transaction: crypto.randomUUID(), roomId, content, time: Date.now(), status: "sending", error: null });
+    this.items.push({
+      transaction: crypto.randomUUID(),
+      roomId,
+      content,
+      time: Date.now(),
+      status: "sending",
+      error: null,
+    });
     this.#next(roomId);
   }
 
@@ -44,7 +53,7 @@ export class Outbox {
     this.changed();
     if (this.sending.has(roomId)) return;
     this.sending.add(roomId);
-    for (let item; (item = this.items.find((one) => one.roomId === roomId && one.status === "sending")); ) {
+    for (let item; (item = this.items.find((one) => one.roomId === roomId && one.status === "sending"));) {
       await this.#attempt(item);
       this.changed();
     }

@@ -15,7 +15,13 @@ export class PeopleSearch {
     this.chosen = chosen;
     this.note = note;
     this.timer = null;
-    this.field = h("input", { type: "search", autocomplete: "off", autocapitalize: "none", spellcheck: "false", oninput: () => this.#typed() });
+    this.field = h("input", {
+      type: "search",
+      autocomplete: "off",
+      autocapitalize: "none",
+      spellcheck: "false",
+      oninput: () => this.#typed(),
+    });
     this.told = h("p", { class: "soft", role: "status" }, t("findHint"));
     this.list = h("ul", { class: "found" });
     this.element = h("div", { class: "search" }, h("label", {}, t("findPerson"), this.field), this.told, this.list);
@@ -52,9 +58,15 @@ export class PeopleSearch {
     const name = person.display_name || uniId(person.user_id);
     const note = this.note(person.user_id);
     return h(
-      "button", { type: "button", class: "entry", disabled: note !== "", onclick: () => this.chosen(person) },
+      "button",
+      { type: "button", class: "entry", disabled: note !== "", onclick: () => this.chosen(person) },
       face(name, person.user_id),
-      h("span", { class: "what" }, h("strong", {}, name), h("small", {}, [uniId(person.user_id), note].filter(Boolean).join(" · "))),
+      h(
+        "span",
+        { class: "what" },
+        h("strong", {}, name),
+        h("small", {}, [uniId(person.user_id), note].filter(Boolean).join(" · ")),
+      ),
     );
   }
 }

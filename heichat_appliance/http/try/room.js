@@ -15,6 +15,7 @@ export class RoomView {
     this.app = app;
     this.room = room;
     this.loading = false;
+    this.leaving = false;
     this.toldRead = null; // the event up to which the server knows that I have read
     this.atEnd = true;
     this.title = h("h2", { tabindex: "-1" });
@@ -24,17 +25,41 @@ export class RoomView {
     this.list = h("ol", { class: "messages" });
     this.seen = h("p", { class: "seen" });
     this.scroller = h(
-      "div", { class: "timeline", tabindex: "0", role: "region", "aria-label": t("timeline"), onscroll: () => this.#scrolled() },
-      this.olderButton, this.start, this.list, this.seen,
+      "div",
+      {
+        class: "timeline",
+        tabindex: "0",
+        role: "region",
+        "aria-label": t("timeline"),
+        onscroll: () => this.#scrolled(),
+      },
+      this.olderButton,
+      this.start,
+      this.list,
+      this.seen,
     );
-    this.newest = h("button", { type: "button", class: "newest", hidden: true, onclick: () => this.#toEnd() }, t("toNewest"));
+    this.newest = h(
+      "button",
+      { type: "button", class: "newest", hidden: true, onclick: () => this.#toEnd() },
+      t("toNewest"),
+    );
     this.typing = h("p", { class: "typing", "aria-live": "polite" });
     this.hint = h("p", { class: "hint" });
     this.composer = new Composer(app, room);
-    this.inviteButton = h("button", { type: "button", class: "quiet", onclick: () => inviteTo(app, room) }, t("invite"));
+    this.inviteButton = h(
+      "button",
+      { type: "button", class: "quiet", onclick: () => inviteTo(app, room) },
+      t("invite"),
+    );
     this.element = h(
-      "section", { class: "room", "aria-labelledby": "room-title" },
-      this.#head(), this.scroller, this.newest, this.typing, this.hint, this.composer.element,
+      "section",
+      { class: "room", "aria-labelledby": "room-title" },
+      this.#head(),
+      this.scroller,
+      this.newest,
+      this.typing,
+      this.hint,
+      this.composer.element,
     );
     this.resized = new ResizeObserver(() => this.atEnd && this.#toEnd()); // images, the keyboard of a phone
     this.resized.observe(this.scroller);
@@ -45,7 +70,8 @@ export class RoomView {
     this.title.id = "room-title";
     const { app, room } = this;
     return h(
-      "div", { class: "head" },
+      "div",
+      { class: "head" },
       h("button", { type: "button", class: "quiet back", "aria-label": t("back"), onclick: () => app.open(null) }, "←"),
       h("div", { class: "names" }, this.title, this.subtitle),
       this.inviteButton,
@@ -73,7 +99,10 @@ export class RoomView {
     this.start.hidden = !room.isWhole;
     this.#hint();
     this.#typing();
-    reconcile(this.list, [...lines(app, room, fold(room.events)), ...app.outbox.of(room).map((item) => pending(app, item))]);
+    reconcile(this.list, [
+      ...lines(app, room, fold(room.events)),
+      ...app.outbox.of(room).map((item) => pending(app, item)),
+    ]);
     this.seen.textContent = this.#seenBy();
     if (this.atEnd) this.#toEnd();
     else this.newest.hidden = !room.unread;
@@ -92,7 +121,9 @@ export class RoomView {
     const { app, room } = this;
     const reason = room.isEncrypted
       ? t("encryptedRoom")
-      : room.maySend(app.me) ? "" : t(room.isNotice ? "onlyService" : "mayNotWrite");
+      : room.maySend(app.me)
+        ? ""
+        : t(room.isNotice ? "onlyService" : "mayNotWrite");
     this.hint.textContent = reason;
     this.composer.allow(reason === "");
   }
@@ -115,7 +146,8 @@ export class RoomView {
 
   #markRead() {
     const last = this.room.events.at(-1)?.event_id;
-    if (!this.atEnd || document.visibilityState !== "visible" || !last || last === this.toldRead || !this.app.online) return;
+    if (!this.atEnd || document.visibilityState !== "visible" || !last || last === this.toldRead || !this.app.online)
+      return;
     this.toldRead = last;
     this.app.api.markRead(this.room.id, last).catch(() => (this.toldRead = null));
   }
@@ -162,10 +194,7 @@ export class RoomView {
   async #leave(room) {
     const sure = await ask({ text: t("leaveQuestion", roomName(room, this.app.me)), yes: t("leave") });
     if (!sure) return;
-    await this.app.attempt(async () => {
-      await this.app.api.leave(room.id);
-      this.app.store.rooms.delete(room.id);
-      this.app.open(null);
-    });
+    this.leaving = true;
+    await this.app.attempt(() => this.app.api.leave(room.id)); // the next sync takes the room away
   }
 }

@@ -1,7 +1,7 @@
 // The list of conversations: invitations with their two answers, rooms with what is unread.
 
 import { h, reconcile } from "./dom.js";
-import { t, clockTime, dayName, currentLanguage } from "./text.js";
+import { t, shortTime, currentLanguage } from "./text.js";
 import { personName, roomName, signOf } from "./names.js";
 import { face } from "./face.js";
 import { fold } from "./timeline.js";
@@ -15,10 +15,12 @@ export class RoomList {
     this.empty = h("p", { class: "empty" });
     this.heading = h("h2", { class: "spoken", tabindex: "-1" }, t("rooms"));
     this.element = h(
-      "nav", { class: "list", "aria-label": t("rooms") },
+      "nav",
+      { class: "list", "aria-label": t("rooms") },
       this.heading,
       h(
-        "div", { class: "start" },
+        "div",
+        { class: "start" },
         h("button", { type: "button", onclick: () => chooseDirect(app) }, t("newDirect")),
         h("button", { type: "button", class: "quiet", onclick: () => chooseRoom(app) }, t("newRoom")),
       ),
@@ -36,21 +38,41 @@ export class RoomList {
     const { store, ready } = this.app;
     const rooms = store.sorted();
     this.empty.textContent = !ready ? t("loading") : rooms.length === 0 ? t("noRooms") : "";
-    reconcile(this.rooms, rooms.map((room) => (room.invited ? this.#invitation(room) : this.#room(room))));
+    reconcile(
+      this.rooms,
+      rooms.map((room) => (room.invited ? this.#invitation(room) : this.#room(room))),
+    );
   }
 
   #invitation(room) {
     const { app } = this;
     const name = roomName(room, app.me);
     const button = (action, label, text, act) =>
-      h("button", { type: "button", class: action === "accept" ? "" : "quiet", "data-action": action, "aria-label": label, onclick: act }, text);
+      h(
+        "button",
+        {
+          type: "button",
+          class: action === "accept" ? "" : "quiet",
+          "data-action": action,
+          "aria-label": label,
+          onclick: act,
+        },
+        text,
+      );
     const make = () =>
       h(
-        "li", { class: "invitation" },
+        "li",
+        { class: "invitation" },
         face(name, signOf(room, app.me)),
-        h("div", { class: "what" }, h("strong", {}, name), h("small", {}, room.inviter ? t("invitedBy", personName(room, room.inviter)) : "")),
         h(
-          "div", { class: "answers" },
+          "div",
+          { class: "what" },
+          h("strong", {}, name),
+          h("small", {}, room.inviter ? t("invitedBy", personName(room, room.inviter)) : ""),
+        ),
+        h(
+          "div",
+          { class: "answers" },
           button("accept", t("acceptRoom", name), t("accept"), () => app.attempt(() => app.accept(room))),
           button("decline", t("declineRoom", name), t("decline"), () => app.attempt(() => app.api.leave(room.id))),
         ),
@@ -65,24 +87,41 @@ export class RoomList {
     const unread = open && document.visibilityState === "visible" ? 0 : room.unread;
     const last = fold(room.events).findLast((item) => item.event.state_key === undefined);
     const line = last ? preview(room, last, app.me) : room.isNotice ? t("noticeRoom") : "";
-    const time = room.latest ? (Date.now() - room.latest < 20 * 3600_000 ? clockTime(room.latest) : dayName(room.latest)) : "";
+    const time = room.latest ? shortTime(room.latest) : "";
     const make = () =>
       h(
-        "li", {},
+        "li",
+        {},
         h(
           "button",
-          { type: "button", class: "entry", "data-action": "open", "aria-current": open ? "true" : null, onclick: () => app.open(room.id) },
+          {
+            type: "button",
+            class: "entry",
+            "data-action": "open",
+            "aria-current": open ? "true" : null,
+            onclick: () => app.open(room.id),
+          },
           face(name, signOf(room, app.me)),
           h("span", { class: "what" }, h("strong", {}, name), h("small", {}, line)),
           h(
-            "span", { class: "side" },
+            "span",
+            { class: "side" },
             h("small", {}, time),
             unread
-              ? h("span", { class: room.highlighted ? "count loud" : "count" }, String(unread), h("span", { class: "spoken" }, ` ${t("unread", "")}`))
+              ? h(
+                  "span",
+                  { class: room.highlighted ? "count loud" : "count" },
+                  String(unread),
+                  h("span", { class: "spoken" }, ` ${t("unread", "")}`),
+                )
               : null,
           ),
         ),
       );
-    return { key: room.id, version: JSON.stringify([currentLanguage(), open, name, line, unread, room.highlighted, time]), make };
+    return {
+      key: room.id,
+      version: JSON.stringify([currentLanguage(), open, name, line, unread, room.highlighted, time]),
+      make,
+    };
   }
 }

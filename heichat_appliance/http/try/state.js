@@ -157,4 +157,5 @@ export class Store {
   }
 }
 
-const worthALook = (event) => ["m.room.message", "m.room.encrypted", "m.room.create", "m.room.member"].includes(event.type);
+const worthALook = (event) =>
+  ["m.room.message", "m.room.encrypted", "m.room.create", "m.room.member"].includes(event.type);

@@ -20,9 +20,15 @@ const TEXTS = {
   signingIn: ["Anmeldung läuft …", "Logging in …"],
   signOut: ["Abmelden", "Log out"],
   signedInAs: ["Angemeldet als {0}", "Logged in as {0}"],
-  sessionGone: ["Ihre Anmeldung gilt nicht mehr. Bitte melden Sie sich neu an.", "Your login has ended. Please log in again."],
+  sessionGone: [
+    "Ihre Anmeldung gilt nicht mehr. Bitte melden Sie sich neu an.",
+    "Your login has ended. Please log in again.",
+  ],
   wrongPassword: ["Uni-ID oder Passwort stimmen nicht.", "The Uni-ID or the password is wrong."],
-  noServer: ["Der Server antwortet nicht. Läuft die Demo noch?", "The server does not answer. Is the demo still running?"],
+  noServer: [
+    "Der Server antwortet nicht. Läuft die Demo noch?",
+    "The server does not answer. Is the demo still running?",
+  ],
   offline: ["Keine Verbindung zum Server. Es wird weiter versucht …", "No connection to the server. Trying again …"],
   online: ["Die Verbindung ist wieder da.", "The connection is back."],
   loading: ["Wird geladen …", "Loading …"],
@@ -30,7 +36,7 @@ const TEXTS = {
   role_student: ["studiert", "student"],
   role_lecturer: ["lehrt", "lecturer"],
   "role_doctoral candidate": ["promoviert", "doctoral candidate"],
-  role_staff: ["Verwaltung", "staff"],
+  role_staff: ["beschäftigt", "staff"],
   role_administrator: ["Administration", "administrator"],
 
   rooms: ["Gespräche", "Conversations"],
@@ -121,7 +127,10 @@ const TEXTS = {
   close: ["Schließen", "Close"],
   create: ["Anlegen", "Create"],
   roomName: ["Name des Raums", "Name of the room"],
-  roomHint: ["Räume sind geschlossen: Herein kommt nur, wen Sie einladen.", "Rooms are closed: only those you invite get in."],
+  roomHint: [
+    "Räume sind geschlossen: Herein kommt nur, wen Sie einladen.",
+    "Rooms are closed: only those you invite get in.",
+  ],
   inviteTo: ["Zu „{0}“ einladen", "Invite to “{0}”"],
   findPerson: ["Name oder Uni-ID", "Name or Uni-ID"],
   findHint: ["Mindestens zwei Zeichen, zum Beispiel „bo“.", "At least two characters, for example “bo”."],
@@ -129,6 +138,7 @@ const TEXTS = {
   found: ["{0} gefunden", "{0} found"],
   inviteDone: ["{0} ist eingeladen.", "{0} has been invited."],
   alreadyIn: ["ist schon dabei", "is in the room already"],
+  removed: ["Sie gehören nicht mehr zu „{0}“.", "You are no longer in “{0}”."],
   leaveQuestion: [
     "„{0}“ verlassen? Zurück kommen Sie nur mit einer neuen Einladung.",
     "Leave “{0}”? You can come back only with a new invitation.",
@@ -149,7 +159,8 @@ const TEXTS = {
 const KEY = "heichat.try.language";
 const PLACES = ["de", "en"];
 
-let language = PLACES.find((one) => one === localStorage.getItem(KEY)) ?? (navigator.language.startsWith("de") ? "de" : "en");
+let language =
+  PLACES.find((one) => one === localStorage.getItem(KEY)) ?? (navigator.language.startsWith("de") ? "de" : "en");
 
 /** `de` or `en`. */
 export const currentLanguage = () => language;
@@ -170,11 +181,16 @@ export const roleName = (role) => (`role_${role}` in TEXTS ? t(`role_${role}`) :
 export const clockTime = (ms) => new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" }).format(ms);
 
 /** "Today", "Yesterday", or the date. */
-export function dayName(ms) {
+export const dayName = (ms) =>
+  near(ms, t("today")) ?? new Intl.DateTimeFormat(language, { dateStyle: "full" }).format(ms);
+
+/** The same in a few letters: of today the time. */
+export const shortTime = (ms) =>
+  near(ms, clockTime(ms)) ?? new Intl.DateTimeFormat(language, { dateStyle: "short" }).format(ms);
+
+function near(ms, today) {
   const day = new Date(ms).toDateString();
   const yesterday = new Date();
   yesterday.setDate(yesterday.getDate() - 1);
-  if (day === new Date().toDateString()) return t("today");
-  if (day === yesterday.toDateString()) return t("yesterday");
-  return new Intl.DateTimeFormat(language, { dateStyle: "full" }).format(ms);
+  return { [yesterday.toDateString()]: t("yesterday"), [new Date().toDateString()]: today }[day];
 }

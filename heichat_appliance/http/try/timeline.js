@@ -4,18 +4,20 @@
  *  `{key, senders: Map(user ID -> event ID)}`. Events that only change others have no item of their own. */
 export function fold(events) {
   const changes = collect(events);
-  return events.filter((event, index) => isShown(event) && !isCreatorsJoin(event, events[index - 1])).map((event) => {
-    const redacted = isRedacted(event, changes.redacted);
-    const edit = redacted ? undefined : newestEdit(event, changes);
-    const reactions = redacted ? undefined : changes.reactions.get(event.event_id);
-    return {
-      event,
-      content: edit?.content["m.new_content"] ?? event.content,
-      redacted,
-      edited: Boolean(edit),
-      reactions: reactions ? [...reactions].map(([key, senders]) => ({ key, senders })) : [],
-    };
-  });
+  return events
+    .filter((event, index) => isShown(event) && !isCreatorsJoin(event, events[index - 1]))
+    .map((event) => {
+      const redacted = isRedacted(event, changes.redacted);
+      const edit = redacted ? undefined : newestEdit(event, changes);
+      const reactions = redacted ? undefined : changes.reactions.get(event.event_id);
+      return {
+        event,
+        content: edit?.content["m.new_content"] ?? event.content,
+        redacted,
+        edited: Boolean(edit),
+        reactions: reactions ? [...reactions].map(([key, senders]) => ({ key, senders })) : [],
+      };
+    });
 }
 
 function collect(events) {
@@ -27,7 +29,11 @@ function collect(events) {
     if (typeof relation?.event_id !== "string" || isRedacted(event, redacted)) continue;
     if (relation.rel_type === "m.replace" && event.type === "m.room.message" && event.content["m.new_content"]) {
       edits.set(relation.event_id + event.sender, event);
-    } else if (event.type === "m.reaction" && relation.rel_type === "m.annotation" && typeof relation.key === "string") {
+    } else if (
+      event.type === "m.reaction" &&
+      relation.rel_type === "m.annotation" &&
+      typeof relation.key === "string"
+    ) {
       if (!reactions.has(relation.event_id)) reactions.set(relation.event_id, new Map());
       const byKey = reactions.get(relation.event_id);
       if (!byKey.has(relation.key)) byKey.set(relation.key, new Map());
@@ -48,7 +54,12 @@ function newestEdit(event, changes) {
 }
 
 const SHOWN_STATE = new Set([
-  "m.room.create", "m.room.member", "m.room.name", "m.room.topic", "m.room.encryption", "m.room.tombstone",
+  "m.room.create",
+  "m.room.member",
+  "m.room.name",
+  "m.room.topic",
+  "m.room.encryption",
+  "m.room.tombstone",
 ]);
 
 function isShown(event) {
@@ -65,7 +76,8 @@ const isCreatorsJoin = (event, before) =>
 function saysNothing(event) {
   const before = event.unsigned?.prev_content;
   return (
-    event.type === "m.room.member" && before?.membership === event.content.membership &&
+    event.type === "m.room.member" &&
+    before?.membership === event.content.membership &&
     before.displayname === event.content.displayname
   );
 }
