@@ -52,6 +52,39 @@ async def test_a_room_comes_whole_and_then_only_what_is_new(server: Appliance) -
     assert room["notification_count"] == 2
 
 
+@pytest.mark.parametrize("state", [NAMES, [], [["m.room.avatar", ""]], [["*", "*"]]])
+@pytest_twisted.ensureDeferred
+async def test_every_new_connection_sees_the_room_as_it_is(server: Appliance, state: Any) -> None:
+    alice, bob = await server.login("alice"), await server.login("bob")
+    room_id = await alice.create_room(name="Seminar", invite=[bob.user_id])
+
+    async def seen() -> dict[str, Any]:
+        room: dict[str, Any] = (await Sliding(alice)(lists={"all": a_list(state=state)}))["rooms"][room_id]
+        return {key: room.get(key) for key in ("name", "avatar", "joined_count", "invited_count", "bump_stamp")}
+
+    first = await seen()
+    assert first | {"bump_stamp": 0} == {
+        "name": "Seminar", "avatar": None, "joined_count": 1, "invited_count": 1, "bump_stamp": 0,
+    }  # fmt: skip
+    await bob.join(room_id)
+    assert await seen() == first | {"joined_count": 2, "invited_count": 0}
+    state_path = f"/rooms/{q(room_id)}/state/m.room."
+    alice.ok(await alice.put(state_path + "name/", {"name": "Kolloquium"}))
+    alice.ok(await alice.put(state_path + "avatar/", {"url": "mxc://chat.test/a"}))
+    second = await seen()
+    assert second == first | {
+        "name": "Kolloquium",
+        "avatar": "mxc://chat.test/a",
+        "joined_count": 2,
+        "invited_count": 0,
+    }
+    await bob.send(room_id, "x")
+    third = await seen()
+    assert third.pop("bump_stamp") > second.pop("bump_stamp") and third == second
+    alice.ok(await alice.post(f"/rooms/{q(room_id)}/kick", {"user_id": bob.user_id}))
+    assert (await seen())["joined_count"] == 1
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_long_poll_wakes_and_a_time_out_gives_a_pos(server: Appliance) -> None:
     alice, bob = await people(server, "alice", "bob")
