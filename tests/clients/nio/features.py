@@ -181,11 +181,11 @@ async def devices(alice: Person) -> None:
     other = Person(alice.url, "alice")
     await other.log_in()
     try:
-        assert good(await other.client.whoami()).device_id == other.client.device_id
         gone = other.client.device_id
         good(await alice.client.update_device(gone, {"display_name": "altes Telefon"}))
         known = {device.id: device.display_name for device in good(await alice.client.devices()).devices}
         assert known == {alice.client.device_id: "journey of nio", gone: "altes Telefon"}
+        assert good(await other.client.whoami()).device_id == gone
         asked = await alice.client.delete_devices([gone])
         assert isinstance(asked, DeleteDevicesAuthResponse), asked
         user = {"type": "m.id.user", "user": "alice"}
