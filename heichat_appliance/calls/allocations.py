@@ -60,7 +60,7 @@ class Allocation:
     """One client's relay. `bind`, `permit` and `expire` change it."""
 
     __slots__ = (
-        "answer", "channels", "client", "expires", "from_peers", "numbers", "permissions", "person", "relay4", "relay6",
+        "answer", "channels", "client", "due", "expires", "from_peers", "numbers", "permissions", "person", "relay4", "relay6",
         "to_peers", "transaction", "until", "username",
     )  # fmt: skip
 
@@ -79,6 +79,8 @@ class Allocation:
         self.channels: dict[int, Address] = {}
         self.numbers: dict[Address, int] = {}
         self.until: dict[int, float] = {}
+        #: Nothing of the above ends before.
+        self.due = float("inf")
 
     def relays(self) -> Iterator[Relay]:
         """Its one or two relays."""
@@ -93,12 +95,14 @@ class Allocation:
     def permit(self, host: str, own: bool, now: float) -> None:
         """Install or refresh a permission."""
         self.permissions[host] = now + PERMISSION_SECONDS, own
+        self.due = min(self.due, now + PERMISSION_SECONDS)
 
     def bind(self, number: int, peer: Address, now: float) -> None:
         """Bind or refresh a channel. The caller has checked that neither is bound to another."""
         self.channels[number] = peer
         self.numbers[peer] = number
         self.until[number] = now + CHANNEL_SECONDS
+        self.due = min(self.due, now + CHANNEL_SECONDS)
 
     def expire(self, now: float) -> None:
         """Forget permissions and channels whose time is over."""
@@ -106,6 +110,8 @@ class Allocation:
             del self.permissions[host]
         for number in [number for number, expires in self.until.items() if expires <= now]:
             self._unbind(number)
+        ends = [*(expires for expires, _ in self.permissions.values()), *self.until.values()]
+        self.due = min(ends, default=float("inf"))
 
     def drop_family(self, family: int) -> None:
         """Give up the relay of one family and what belongs to it."""
@@ -177,18 +183,18 @@ class Allocations:
         self._count(person, -1)
         return relay
 
-    def expire(self, now: float) -> list[Allocation]:
-        """End everything whose time is over; returns the allocations that ended."""
+    def expire(self, now: float) -> None:
+        """End everything whose time is over."""
         ended = [allocation for allocation in self.by_client.values() if allocation.expires <= now]
         for allocation in ended:
             self.remove(allocation)
         for allocation in self.by_client.values():
-            allocation.expire(now)
+            if allocation.due <= now:
+                allocation.expire(now)
         for token, (_, person, relay) in [each for each in self._reserved.items() if each[1][0] <= now]:
             del self._reserved[token]
             self._count(person, -1)
             relay.close()
-        return ended
 
     def clear(self) -> None:
         """End everything."""

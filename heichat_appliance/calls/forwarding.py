@@ -11,6 +11,7 @@ from struct import Struct
 
 from heichat_appliance.calls.allocations import Allocation
 from heichat_appliance.calls.budgets import Bucket
+from heichat_appliance.calls.policy import is_service
 from heichat_appliance.calls.stun import DATA, DATA_METHOD, INDICATION, XOR_PEER_ADDRESS, Address, Builder
 
 _CHANNEL_DATA = Struct("!HH")
@@ -41,7 +42,7 @@ class Forwarder:
         other = self._by_relay.get(peer)
         if other is not None:
             self.from_peer(other, relay.address, frame)
-        elif permission[1]:
+        elif permission[1] or is_service(peer[1]):
             self.dropped += 1
         else:
             self.relayed += 1

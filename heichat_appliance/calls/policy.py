@@ -68,3 +68,8 @@ class PeerPolicy:
         if any(address in network for network in self._closed):
             return Verdict.FORBIDDEN
         return Verdict.OUTSIDE
+
+
+def is_service(port: int) -> bool:
+    """Whether services listen there, and not people: below 1024, browsers accept only 80 and 443 for a peer as well."""
+    return port < 1024 and port not in (80, 443)

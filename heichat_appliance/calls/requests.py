@@ -14,7 +14,7 @@ from heichat_appliance.calls.allocations import Allocation, Allocations, Client,
 from heichat_appliance.calls.authentication import Authenticator, Refused, Who
 from heichat_appliance.calls.budgets import Bucket
 from heichat_appliance.calls.forwarding import Forwarder
-from heichat_appliance.calls.policy import PeerPolicy, Verdict
+from heichat_appliance.calls.policy import PeerPolicy, Verdict, is_service
 from heichat_appliance.calls.stun import IPV4, IPV6, Address, Builder, Malformed, Message
 
 UDP = 17
@@ -296,6 +296,8 @@ class Requests:
         if not MIN_CHANNEL <= channel <= MAX_CHANNEL:
             raise Refused(400, "CHANNEL-NUMBER is out of range")
         peer = stun.parse_xor_address(address, message.transaction)
+        if is_service(peer[1]):
+            raise Refused(403, "Forbidden")
         if allocation.channels.get(channel, peer) != peer or allocation.numbers.get(peer, channel) != channel:
             raise Refused(400, "Bound to another")
         if channel not in allocation.channels and len(allocation.channels) >= self._allocations.limits.channels:

@@ -23,7 +23,7 @@ from heichat_appliance.calls.policy import PeerPolicy
 from heichat_appliance.calls.requests import Requests
 from heichat_appliance.calls.streams import StreamFactory
 from heichat_appliance.calls.stun import IPV4, IPV6
-from heichat_appliance.calls.transports import FAMILIES, SOCKET_BUFFER, Listener, Ports, is_local, open_udp
+from heichat_appliance.calls.transports import FAMILIES, SOCKET_BUFFER, Listener, Ports, has_ipv6, is_local, open_udp
 from heichat_appliance.ratelimit import address_key
 
 log = Logger()
@@ -115,21 +115,16 @@ class CallServer:
         """Listen. Raises OSError, with nothing left open."""
         try:
             for transport, host, port in self._listen:
-                for family, address in self._addresses(host):
-                    self._open(transport, family, address, port)
+                if host:
+                    self._open(transport, IPV6 if ":" in host else IPV4, host, port)
+                else:
+                    self._open(transport, IPV4, "0.0.0.0", port)
+                    if has_ipv6():
+                        self._open(transport, IPV6, "::", port)
         except BaseException:
             await self.stop()
             raise
         self._sweeping.start(1, now=False)
-
-    @staticmethod
-    def _addresses(host: str) -> Iterator[tuple[int, str]]:
-        if host:
-            yield (IPV6 if ":" in host else IPV4), host
-            return
-        yield IPV4, "0.0.0.0"
-        if socket.has_ipv6 and os.path.exists("/proc/net/if_inet6"):
-            yield IPV6, "::"
 
     def _open(self, transport: str, family: int, host: str, port: int) -> None:
         if transport == "udp":
@@ -158,6 +153,8 @@ class CallServer:
 
     def describe(self) -> Iterator[str]:
         """What the start prints."""
+        if any(listener.buffer_bytes < SOCKET_BUFFER for listener in self._datagram_listeners):
+            yield f"calls: packets may get lost under load (hint: sysctl -w net.core.rmem_max={SOCKET_BUFFER})"
         for transport, host, port in self.addresses():
             yield f"calls: {transport} [{host}]:{port}" if ":" in host else f"calls: {transport} {host}:{port}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -62,6 +63,7 @@ class Reader:
     def __init__(self, reactor: Any, opened: socket.socket) -> None:
         self._reactor, self._socket = reactor, opened
         self._open = True
+        self._quiet_until = 0.0
 
     def fileno(self) -> int:
         """For the reactor."""
@@ -80,7 +82,9 @@ class Reader:
         try:
             self.read_batch()
         except Exception:
-            log.failure("a datagram could not be handled")
+            if time.monotonic() > self._quiet_until:  # never a line for each datagram
+                self._quiet_until = time.monotonic() + 60
+                log.failure("a datagram could not be handled")
 
     def read_batch(self) -> None:
         """Take at most `BATCH` datagrams and pass them on."""
@@ -103,6 +107,8 @@ class Listener(Reader):
         self._buffer = bytearray(MAX_DATAGRAM)
         self._view = memoryview(self._buffer)
         self.address: Address = opened.getsockname()
+        #: What the system granted of `SOCKET_BUFFER`.
+        self.buffer_bytes = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def read_batch(self) -> None:
         """From clients."""
@@ -280,3 +286,12 @@ def is_local(host: str) -> bool:
         except OSError:
             return False
         return True
+
+
+def has_ipv6() -> bool:
+    """Whether this machine speaks IPv6 at all."""
+    try:
+        open_udp(IPV6, "::", 0, RELAY_BUFFER).close()
+    except OSError:
+        return False
+    return True

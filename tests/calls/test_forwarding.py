@@ -112,6 +112,14 @@ def test_indications_of_somebody_without_an_allocation(call: Call) -> None:
     assert not call.relay.sent
 
 
+def test_services_are_no_peers(call: Call) -> None:
+    for port in (22, 53, 123, 1023, 80, 443, 1024):
+        call.person.permit((PEER[0], port))
+        call.person.send((PEER[0], port), b"hello")
+    assert [peer[1] for _, peer, _ in call.relay.sent] == [80, 443, 1024]
+    assert error_code(call.person.bind(CHANNEL, (PEER[0], 53))) == 403
+
+
 # -- relay to relay ----------------------------------------------------------------------------------------------------
 
 

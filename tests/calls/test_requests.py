@@ -427,7 +427,7 @@ def test_channels_last_ten_minutes() -> None:
     assert allocation.channels == {0x4000: PEER} and allocation.numbers == {PEER: 0x4000}
     world.pass_time(1)
     assert not allocation.channels and not allocation.numbers and not allocation.until
-    assert alice.bind(0x4000, ("129.0.0.8", 1)).kind == stun.SUCCESS
+    assert alice.bind(0x4000, ("129.0.0.8", 5000)).kind == stun.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -471,7 +471,7 @@ def test_channel_bind(number: int, peer: stun.Address, code: int | None) -> None
 def test_limits_of_one_allocation() -> None:
     alice = World(Limits(permissions=3, channels=2)).person()
     allocation = alice.allocate()
-    peers: list[stun.Address] = [(f"129.0.1.{number}", 1) for number in range(5)]
+    peers: list[stun.Address] = [(f"129.0.1.{number}", 5000) for number in range(5)]
     assert error_code(alice.permit(*peers[:4])) == 508
     assert alice.bind(0x4000, peers[0]).kind == alice.bind(0x4001, peers[1]).kind == stun.SUCCESS
     assert error_code(alice.bind(0x4002, peers[2])) == 508
