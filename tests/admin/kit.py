@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,3 +59,34 @@ class Admin:
         said = self(*arguments)
         assert said.status == 0, (arguments, said)
         return said.out
+
+
+# -- doctor ------------------------------------------------------------------------------------------------------
+
+
+def findings(admin: Admin, *arguments: str) -> dict[str, list[tuple[str, str, str]]]:
+    """What doctor finds: (level, text, step) by check; the exit status must fit."""
+    said = admin("doctor", "--json", *arguments)
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for one in said.json["findings"]:
+        found.setdefault(one["check"], []).append((one["level"], one["text"], one["step"]))
+    levels = {level for rows in found.values() for level, _, _ in rows}
+    assert said.status == int("FAIL" in levels)
+    assert all(step for rows in found.values() for level, _, step in rows if level != "OK"), found
+    return found
+
+
+def one(admin: Admin, check: str, *arguments: str) -> list[tuple[str, str, str]]:
+    """What one check finds."""
+    found = findings(admin, "--only", check, *arguments)
+    return [row for rows in found.values() for row in rows]
+
+
+def says(rows: list[tuple[str, str, str]], level: str, part: str) -> bool:
+    """Whether there is a line of this level with this part."""
+    return any(found == level and part in text + step for found, text, step in rows)
+
+
+def make_admin(folder: Path, config: Any, monkeypatch: Any, capsys: Any) -> Admin:
+    """heichat-admin for a daemon that has not started."""
+    return Admin(Daemon(folder, config), monkeypatch, capsys)
