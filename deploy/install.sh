@@ -38,6 +38,7 @@ Aufruf: deploy/install.sh [--name NAME] [Optionen]
                              Er lässt sich später nie mehr ändern.
   --public-url URL           unter welcher Adresse Programme den Server erreichen; sonst https://NAME
   --admin UNI-ID             wer verwalten darf (mehrfach möglich)
+  --terms ORDNER             Ihre Nutzungsbedingungen und Datenschutzerklärung: de.md und en.md; sie werden kopiert
   --support-email ADRESSE    wohin man sich bei Fragen wendet
   --ldap-uri URI             das Verzeichnis, z. B. ldaps://ldap.example.org (mehrfach möglich)
   --ldap-base DN             wo die Personen stehen
@@ -59,6 +60,7 @@ Usage: deploy/install.sh [--name NAME] [options]
                              It can never be changed later.
   --public-url URL           the address under which programs reach the server; otherwise https://NAME
   --admin UNI-ID             who may administer (may be repeated)
+  --terms FOLDER             your terms of use and privacy notice: de.md and en.md; they are copied
   --support-email ADDRESS    where people turn with questions
   --ldap-uri URI             the directory, e.g. ldaps://ldap.example.org (may be repeated)
   --ldap-base DN             where the people are
@@ -78,7 +80,7 @@ ENGLISH
 
 # -- options -----------------------------------------------------------------------------------------------------
 
-NAME='' URL='' ADMINS='' EMAIL='' LDAP_URIS='' LDAP_BASE='' LDAP_FILTER='' LDAP_DN='' LDAP_PASSWORD='' LDAP_CA=''
+NAME='' URL='' ADMINS='' TERMS='' EMAIL='' LDAP_URIS='' LDAP_BASE='' LDAP_FILTER='' LDAP_DN='' LDAP_PASSWORD='' LDAP_CA=''
 CERTIFICATE='' KEY='' PORT=443 PROXY='' EXTERNAL='' REFRESH='' START=1
 
 while [ $# -gt 0 ]; do
@@ -87,12 +89,13 @@ while [ $# -gt 0 ]; do
     --refresh) REFRESH=1 ;;
     --no-start) START='' ;;
     -h | --help) usage && exit 0 ;;
-    --name | --public-url | --admin | --support-email | --ldap-* | --certificate | --key | --port | --external-address)
+    --name | --public-url | --admin | --terms | --support-email | --ldap-* | --certificate | --key | --port | --external-address)
         [ $# -gt 1 ] || die "$1 needs a value" "$1 braucht einen Wert"
         case $1 in
         --name) NAME=$2 ;;
         --public-url) URL=${2%/} ;;
         --admin) ADMINS+="${ADMINS:+, }$2" ;;
+        --terms) TERMS=$2 ;;
         --support-email) EMAIL=$2 ;;
         --ldap-uri) LDAP_URIS+="${LDAP_URIS:+$'\n'}$2" ;;
         --ldap-base) LDAP_BASE=$2 ;;
@@ -123,7 +126,7 @@ check_options() {
     [ "${LDAP_DN:+1}" = "${LDAP_PASSWORD:+1}" ] ||
         die "--ldap-bind-dn and --ldap-password-file belong together" "--ldap-bind-dn und --ldap-password-file gehören zusammen"
     [[ $PORT =~ ^[0-9]+$ ]] || die "--port must be a number" "--port muss eine Zahl sein"
-    for file in "$CERTIFICATE" "$KEY" "$LDAP_PASSWORD" "$LDAP_CA"; do
+    for file in "$CERTIFICATE" "$KEY" "$LDAP_PASSWORD" "$LDAP_CA" ${TERMS:+"$TERMS/de.md" "$TERMS/en.md"}; do
         [ -z "$file" ] || [ -r "$file" ] || die "$file can't be read" "$file ist nicht lesbar"
     done
     [ "$NAME" ] || NAME=$(configured server name)
@@ -140,15 +143,17 @@ configured() { # SECTION KEY: what heichat.ini says, if there is one
 # -- small steps -------------------------------------------------------------------------------------------------
 
 put() { # MODE GROUP TARGET, content on standard input: writes only what differs, and at once or not at all
-    local new=$3.new
-    (umask 077 && cat >"$new") || die "$3 can't be written" "$3 lässt sich nicht schreiben"
-    chown "root:$2" "$new"
-    chmod "$1" "$new"
-    if cmp -s "$new" "$3" && [ "$(stat -c '%a %U:%G' "$new")" = "$(stat -c '%a %U:%G' "$3")" ]; then
+    local new
+    new=$(mktemp)
+    cat >"$new"
+    if cmp -s "$new" "$3" && [ "$(stat -c '%a %U:%G' "$3")" = "$1 root:$2" ]; then
         rm "$new"
         return 1
     fi
-    mv "$new" "$3"
+    if ! { install -m "$1" -o root -g "$2" "$new" "$3.new" && mv "$3.new" "$3"; }; then
+        die "$3 can't be written" "$3 lässt sich nicht schreiben"
+    fi
+    rm "$new"
     changed "$3" "$3"
 }
 
@@ -162,11 +167,15 @@ as_heichat() { (cd "$DATA" && runuser -u heichat -- env HOME="$DATA" "$@"); }
 
 booted() { [ -d /run/systemd/system ]; }
 
+have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; } # PACKAGE
+
 install_packages() {
     local package missing=()
     for package in python3 python3-venv ca-certificates openssl; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+        have "$package" || missing+=("$package")
     done
+    # Tokens, certificates and logs need the right time.
+    have systemd-timesyncd || have chrony || have ntpsec || missing+=(systemd-timesyncd)
     [ ${#missing[@]} -gt 0 ] || return 0
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q -o Acquire::Retries=3 >/dev/null
@@ -277,16 +286,24 @@ install_config() {
     local values
     if [ "$LDAP_PASSWORD" ]; then put 640 heichat /etc/heichat/ldap-password <"$LDAP_PASSWORD" || true; fi
     if [ "$LDAP_CA" ]; then put 644 heichat /etc/heichat/ldap-ca.pem <"$LDAP_CA" || true; fi
+    if [ "$TERMS" ]; then
+        folder 755 root:root /etc/heichat/terms
+        put 644 root /etc/heichat/terms/de.md <"$TERMS/de.md" || true
+        put 644 root /etc/heichat/terms/en.md <"$TERMS/en.md" || true
+    fi
     if [ -e "$CONFIG" ]; then return; fi
     values=("server.name=$NAME" "server.public_url=$URL" "server.listen=$(listeners)" "server.data_dir=$DATA")
     if [ "$ADMINS" ]; then values+=("server.admins=$ADMINS"); fi
     if [ "$EMAIL" ]; then values+=("server.support_email=$EMAIL"); fi
     if [ "$LDAP_URIS" ]; then values+=("ldap_identity.uri=$LDAP_URIS" "ldap_identity.base=$LDAP_BASE"); fi
+    # An unencrypted connection is fine where it doesn't leave this machine.
+    if [ "$LDAP_URIS" ] && ! grep -qv '^ldap://\(127.0.0.1\|localhost\)\b' <<<"$LDAP_URIS"; then values+=("ldap_identity.start_tls=no"); fi
     if [ "$LDAP_FILTER" ]; then values+=("ldap_identity.filter=$LDAP_FILTER"); fi
     if [ "$LDAP_DN" ]; then
         values+=("ldap_identity.bind_dn=$LDAP_DN" "ldap_identity.bind_password_file=/etc/heichat/ldap-password")
     fi
     if [ "$LDAP_CA" ]; then values+=("ldap_identity.ca_file=/etc/heichat/ldap-ca.pem"); fi
+    if [ "$TERMS" ]; then values+=("terms_consent.documents=/etc/heichat/terms"); fi
     if [ "$EXTERNAL" ]; then values+=("calls.external_address=$EXTERNAL"); fi
     if [ "$PROXY" ]; then
         values+=("server.trusted_proxies=127.0.0.1")
@@ -324,7 +341,8 @@ start() {
     if ! booted; then
         warn "systemd does not run here, so nothing was started. After the next boot everything runs; until then:" \
             "systemd läuft hier nicht, also wurde nichts gestartet. Nach dem nächsten Start des Rechners läuft alles; bis dahin:"
-        echo "     runuser -u heichat -- $(sed -n 's/^ExecStart=//p' /etc/systemd/system/heichat.service)"
+        echo "     cd $DATA && setpriv --reuid=heichat --regid=heichat --init-groups --inh-caps=+net_bind_service \
+       --ambient-caps=+net_bind_service $(sed -n 's/^ExecStart=//p' /etc/systemd/system/heichat.service)"
         return
     fi
     systemctl --quiet is-active heichat-backup.timer heichat-doctor.timer || systemctl start heichat-backup.timer heichat-doctor.timer
@@ -337,6 +355,10 @@ start() {
     elif [ "${RELOAD:-}" ]; then
         systemctl reload heichat
         changed "heichat has read the new certificate" "heichat hat das neue Zertifikat gelesen"
+    fi
+    if [ -z "$(ls "$BACKUPS")" ]; then
+        systemctl start heichat-backup
+        changed "first backup in $BACKUPS" "erste Sicherung in $BACKUPS"
     fi
 }
 
@@ -364,7 +386,9 @@ way_back() {
 examine() {
     if [ -z "$START" ] || ! booted; then return; fi
     step "heichat-admin doctor" "heichat-admin doctor"
-    "$VENV/bin/heichat-admin" --config "$CONFIG" doctor ||
+    local trust=()
+    if is_self_signed; then trust=(--ca-file "$TLS/chain.pem"); fi
+    "$VENV/bin/heichat-admin" --config "$CONFIG" doctor "${trust[@]}" ||
         warn "doctor found something: each line says what to do next" "doctor hat etwas gefunden: jede Zeile sagt, was zu tun ist"
 }
 

@@ -143,6 +143,11 @@ class Machine:
             self._container.wait()
         self._container, self._leader = None, 0
 
+    def remove(self) -> None:
+        """Shut it down and remove its files, some hundred megabytes."""
+        self.power_off()
+        shutil.rmtree(self.root)
+
 
 def build(folder: Path) -> Machine:
     """A bare machine with systemd; network names and trust are this machine's."""
@@ -193,6 +198,7 @@ def _network_environment(root: Path) -> dict[str, str]:
     found |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     bundle = found.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE") or "/etc/ssl/certs/ca-certificates.crt"
     if Path(bundle).is_file():
+        (root / "etc/ssl").mkdir(exist_ok=True)
         shutil.copy(bundle, root / _TRUST.lstrip("/"))
         found["PIP_CERT"] = _TRUST
     for folder in found.get("PIP_FIND_LINKS", "").split():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shlex
 import subprocess
 import time
@@ -40,7 +41,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     machine.put_project()
     machine.run("/root/heichat/deploy/demo-directory.sh")
     yield machine
-    machine.power_off()
+    machine.remove()
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +107,9 @@ def test_without_a_running_systemd_it_says_how_to_start(installed: Machine) -> N
     assert "systemd does not run here" in output
     assert "self-signed" in output
     assert re.search(r"443/tcp +HTTPS", output) and "49152-65535/udp" in output
-    (command,) = re.findall(r"^ +(runuser -u heichat -- .*)$", output, re.MULTILINE)
-    daemon = installed.alone(
-        ["sh", "-c", f"cd /var/lib/heichat; slapd -h ldap://127.0.0.1 -F /etc/ldap/slapd.d; exec {command}"]
-    )
+    (command,) = re.findall(r"^ +(cd /var/lib/heichat && setpriv .*heichat.ini)$", output, re.MULTILINE)
+    directory = "slapd -h ldap://127.0.0.1 -F /etc/ldap/slapd.d"
+    daemon = installed.alone(["bash", "-c", f"{directory}; {command.replace('&& setpriv', '&& exec setpriv')}"])
     try:
         assert daemon.stdout is not None
         lines = []
@@ -190,7 +190,8 @@ def test_the_service_runs_with_little_power(booted: Machine) -> None:
     assert re.search(r"CapEff:\s+0000000000000400", process)  # CAP_NET_BIND_SERVICE alone
     assert re.search(r"CapBnd:\s+0000000000000400", process)
     assert re.search(r"NoNewPrivs:\s+1", process) and re.search(r"Seccomp:\s+2", process)
-    assert re.search(r"Max open files\s+65536", process)
+    files = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert re.search(rf"Max open files\s+{files}\s", process)
     # What the daemon sees: only its own folders can be written, and the homes are gone.
     enter = f"nsenter -t {pid} -m runuser -u heichat --"
     assert "Read-only file system" in booted.shell(
@@ -211,8 +212,11 @@ def test_a_real_certificate_replaces_the_self_signed_one_and_doctor_is_green(boo
     assert "self-signed" not in output
     assert "versions" in fetch(booted, "GET", "/_matrix/client/versions")
     booted.run("systemctl", "start", "heichat-backup")
-    levels = [one["level"] for one in doctor(booted)]
-    assert len(levels) > 8 and set(levels) == {"OK"}, doctor(booted)
+    findings = doctor(booted)
+    # There is no time server in here, and the terms are the example's.
+    bad = [one for one in findings if one["level"] != "OK" and "terms" not in one["text"] and one["check"] != "clock"]
+    assert len(findings) > 8 and not bad, bad
+    assert not [one for one in findings if one["level"] == "FAIL"]
     booted.run("systemctl", "start", "heichat-doctor")
     again = booted.run(INSTALL[0], "--certificate", "/root/chain.pem", "--key", "/root/key.pem").stdout
     assert "Nothing had to be changed." in again
@@ -241,7 +245,7 @@ def test_a_daemon_that_hangs_is_started_again(booted: Machine) -> None:
     booted.shell("systemctl daemon-reload && systemctl restart heichat")
     try:
         pid = booted.shell("systemctl show heichat -p MainPID --value").strip()
-        booted.run("kill", "-STOP", pid)
+        booted.shell(f"kill -STOP {pid}")
         wait_until(
             lambda: booted.shell("systemctl show heichat -p NRestarts --value").strip() == "1"
             and booted.run("systemctl", "is-active", "heichat", check=False).returncode == 0,
