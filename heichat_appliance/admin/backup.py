@@ -36,11 +36,11 @@ def register(commands: Commands) -> None:
         more_en="It becomes a folder of its own in DIRECTORY, or nothing at all. It is consistent, and is checked at once: "
         "hashes, the history of every room, signatures. Media that an earlier backup in DIRECTORY has are linked, not copied. "
         "Everything in it is as secret as the server itself: the signing key, hashed access tokens, messages. "
-        "Copy it to another machine.",
+        "Copy it to another machine. The first line of the output is its path.",
         more_de="Sie wird ein eigener Ordner in ORDNER, oder gar nichts. Sie ist in sich stimmig und wird sogleich geprüft: "
         "Prüfsummen, die Geschichte jedes Raums, Signaturen. Dateien, die eine frühere Sicherung in ORDNER hat, werden verlinkt "
         "statt kopiert. Alles darin ist so geheim wie der Server selbst: Signaturschlüssel, Zugangstoken (als Hash), "
-        "Nachrichten. Bitte auf einen anderen Rechner kopieren.",
+        "Nachrichten. Bitte auf einen anderen Rechner kopieren. Die erste Zeile der Ausgabe ist ihr Pfad.",
         examples="backup /var/backups/heichat --keep 14\nbackup /mnt/backup --tar --quick",
     )
     backup.add_argument("directory", metavar=t("DIRECTORY", "ORDNER"), type=Path, help=t("where to put it", "wohin"))

@@ -170,8 +170,10 @@ def disk(patient: Patient) -> Iterator[Finding]:
         else:
             level = WARN if usage.free < usage.total * LITTLE_FREE or few_nodes else OK
         step = t(
-            "make the disk larger, or remove files (heichat-admin media list)",
-            "die Platte vergrößern oder Dateien entfernen (heichat-admin media list)",
+            "make the disk larger, or remove files (heichat-admin media list) and what a restore kept "
+            "(before-restore-… in the data folder)",
+            "die Platte vergrößern oder Dateien entfernen (heichat-admin media list) und was ein restore aufhob "
+            "(before-restore-… im Datenordner)",
         )
         yield Finding(
             level,

@@ -16,7 +16,7 @@ LONG = 3600.0
 _SORTS = {
     "activity": lambda room: -(room.last_ts or 0),
     "members": lambda room: -room.joined,
-    "size": lambda room: -room.bytes,
+    "size": lambda room: -(room.bytes or 0),
     "created": lambda room: -room.created_ts,
 }
 
@@ -98,7 +98,10 @@ def _register_list(rooms: Commands) -> None:
         "--sort",
         choices=tuple(_SORTS),
         default="activity",
-        help=t("the order (default activity)", "die Reihenfolge (sonst activity)"),
+        help=t(
+            "the order (default activity); size reads all events, which takes a while",
+            "die Reihenfolge (sonst activity); size liest alle Ereignisse, was eine Weile dauert",
+        ),
     )
     listing.add_argument("--limit", type=int, help=t("at most so many", "höchstens so viele"))
     listing.add_argument(
@@ -125,7 +128,7 @@ def _list(call: Call) -> int:
     with call.database() as connection:
         found = [
             row
-            for row in administration.rooms(connection.execute, notices=options.notices)
+            for row in administration.rooms(connection.execute, notices=options.notices, sizes=options.sort == "size")
             if not term or any(term in (text or "").casefold() for text in (row.room_id, row.name, row.alias))
         ]
     found = sorted(found, key=_SORTS[options.sort])[: options.limit]
@@ -137,7 +140,8 @@ def _list(call: Call) -> int:
          t("last activity", "letzte Aktivität"), t("events", "Ereignisse"), t("size", "Größe"), t("state", "Zustand")),
         (
             (row.room_id, plain(row.name or row.alias, 30), row.joined, when(row.created_ts), yes(row.encryption is not None),
-             when(row.last_ts), row.events, size(row.bytes), t("frozen", "eingefroren") if row.frozen else "")
+             when(row.last_ts), row.events, "–" if row.bytes is None else size(row.bytes),
+             t("frozen", "eingefroren") if row.frozen else "")
             for row in found
         ),
     )  # fmt: skip
@@ -149,7 +153,7 @@ def _find(call: Call) -> RoomRow:
     name = call.options.room
     with call.database() as connection:
         alias = aliases.get(connection.execute, name) if name.startswith("#") else None
-        found = administration.room(connection.execute, alias.room_id if alias else name)
+        found = administration.room(connection.execute, alias.room_id if alias else name, sizes=True)
     if found is None:
         raise Trouble(t(f"there is no room {name}", f"den Raum {name} gibt es nicht"))
     return found
@@ -171,7 +175,7 @@ def _show(call: Call) -> int:
             (t("encrypted", "verschlüsselt"), plain(row.encryption) if row.encryption else yes(False)),
             (t("who may join", "Beitritt"), plain(row.join_rule)),
             (t("last activity", "letzte Aktivität"), when(row.last_ts)),
-            (t("size", "Größe"), t(f"{row.events} events, ", f"{row.events} Ereignisse, ") + size(row.bytes)),
+            (t("size", "Größe"), t(f"{row.events} events, ", f"{row.events} Ereignisse, ") + size(row.bytes or 0)),
             (t("frozen", "eingefroren"), yes(row.frozen)),
         )
     )

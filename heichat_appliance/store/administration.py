@@ -76,7 +76,8 @@ def everybody(execute: Execute) -> list[str]:
 
 
 class RoomRow(NamedTuple):
-    """A room with what a list shows of it. `bytes`: of its events; `events`: their number, with state."""
+    """A room with what a list shows of it. `events`: their number, with state; `bytes`: what they take, None where nobody
+    asked for it."""
 
     room_id: str
     version: str
@@ -91,7 +92,7 @@ class RoomRow(NamedTuple):
     invited: int
     last_ts: int | None
     events: int
-    bytes: int
+    bytes: int | None
     frozen: bool
 
 
@@ -111,7 +112,7 @@ _ROOM = (
     f"(SELECT count(*) FROM memberships AS m WHERE m.room_id = rooms.room_id AND membership = 'invite' AND {_NOW}), "
     "(SELECT ts FROM events WHERE events.room_id = rooms.room_id ORDER BY pos DESC LIMIT 1) AS last_ts, "
     "(SELECT depth FROM events WHERE events.room_id = rooms.room_id ORDER BY pos DESC LIMIT 1), "
-    "(SELECT sum(length(pdu)) FROM events WHERE events.room_id = rooms.room_id), "
+    "CASE WHEN :sizes THEN (SELECT sum(length(pdu)) FROM events WHERE events.room_id = rooms.room_id) END, "
     "EXISTS (SELECT 1 FROM frozen_rooms AS f WHERE f.room_id = rooms.room_id) FROM rooms "
 )
 
@@ -120,15 +121,15 @@ def _room(row: tuple[object, ...]) -> RoomRow:
     return RoomRow(*row[:14], bool(row[14]))  # type: ignore[arg-type]
 
 
-def rooms(execute: Execute, *, notices: bool = False) -> Iterator[RoomRow]:
-    """All rooms, in no order; with `notices` the rooms "Server Notices" too. Reads all events, to know the sizes."""
+def rooms(execute: Execute, *, notices: bool = False, sizes: bool = False) -> Iterator[RoomRow]:
+    """All rooms, in no order; with `notices` the rooms "Server Notices" too. With `sizes` it reads all events."""
     where = "" if notices else "WHERE room_id NOT IN (SELECT room_id FROM notice_rooms)"
-    yield from (_room(row) for row in execute(_ROOM + where))
+    yield from (_room(row) for row in execute(_ROOM + where, {"sizes": sizes}))
 
 
-def room(execute: Execute, room_id: str) -> RoomRow | None:
+def room(execute: Execute, room_id: str, *, sizes: bool = False) -> RoomRow | None:
     """One room."""
-    row = execute(_ROOM + "WHERE room_id = ?", (room_id,)).fetchone()
+    row = execute(_ROOM + "WHERE room_id = :room_id", {"room_id": room_id, "sizes": sizes}).fetchone()
     return _room(row) if row else None
 
 
