@@ -2,7 +2,7 @@
 
 import { accessible, fits, journey, open, picture, step, WIDTHS } from "./kit.mjs";
 import { Person } from "./people.mjs";
-import { enter, message } from "./tryout.mjs";
+import { enter, message, openRoom } from "./tryout.mjs";
 
 await journey(async (browser, url) => {
     const people = await Promise.all(["alice", "bob", "charlotte", "emine"].map((one) => Person.enter(url, one)));
@@ -41,7 +41,7 @@ await journey(async (browser, url) => {
             await fits(page, "the list of rooms");
             await accessible(page, "the list of rooms");
             await picture(page, `try-rooms-${name}`);
-            await page.getByRole("button", { name: "Bob Schäfer" }).click();
+            await openRoom(page, "Bob Schäfer");
             await message(page, "Passt. Bis morgen!").waitFor();
             await bob.call("PUT", `/rooms/${encodeURIComponent(chat)}/typing/${encodeURIComponent(bob.id)}`, {
                 typing: true,

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { deflateSync, crc32 } from "node:zlib";
 import { accessible, expectComplaint, journey, open, step } from "./kit.mjs";
 import { Person, segments } from "./people.mjs";
-import { enter, message, write } from "./tryout.mjs";
+import { enter, message, openRoom, write } from "./tryout.mjs";
 
 const MESSAGES = 90;
 const relation = (rel_type, event_id, more = {}) => ({ "m.relates_to": { rel_type, event_id, ...more } });
@@ -38,7 +38,7 @@ await journey(async (browser, url) => {
     await enter(page, url, "Alice Müller");
 
     step("history is fetched page by page, and what is on the screen stays there");
-    await page.getByRole("button", { name: "Seminar" }).click();
+    await openRoom(page, "Seminar");
     await page.getByRole("heading", { name: "Seminar <b>fett</b>" }).waitFor();
     await message(page, `Nachricht ${MESSAGES - 1}.`).waitFor();
     const first = page.locator(".message").first();
@@ -177,7 +177,7 @@ await journey(async (browser, url) => {
     step("an encrypted room is called so");
     const state = [{ type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }];
     const hidden = await bob.room({ name: "Geheim", initial_state: state }, alice);
-    await page.getByRole("button", { name: "Geheim" }).click();
+    await openRoom(page, "Geheim");
     const content = {
         algorithm: "m.megolm.v1.aes-sha2",
         ciphertext: "x",
@@ -194,7 +194,7 @@ await journey(async (browser, url) => {
     await bob.send(room, "Bist du noch da?");
     await page.getByRole("button", { name: /Seminar.*1 ungelesen/ }).waitFor();
     await page.waitForFunction(() => document.title.startsWith("(2) "));
-    await page.getByRole("button", { name: "Seminar" }).click();
+    await openRoom(page, "Seminar");
     await message(page, "Bist du noch da?").waitFor();
     await page.waitForFunction(() => document.title.startsWith("(1) ")); // the invitation to the notices
 
@@ -222,12 +222,12 @@ await journey(async (browser, url) => {
     await bob.call("POST", "/createRoom", { name: "Werbung", invite: [alice.id] });
     await page.getByRole("button", { name: "Einladung zu „Werbung“ ablehnen" }).click();
     await page.getByText("Werbung").waitFor({ state: "detached" });
-    await page.getByRole("button", { name: "Geheim" }).click();
+    await openRoom(page, "Geheim");
     await page.getByRole("heading", { name: "Geheim" }).waitFor();
     await bob.call("POST", `/rooms${segments(hidden)}/kick`, { user_id: alice.id });
     await page.getByText("Sie gehören nicht mehr zu „Geheim“.").waitFor();
     await page.keyboard.press("Escape");
-    await page.getByRole("button", { name: "Seminar" }).click();
+    await openRoom(page, "Seminar");
 
     step("a login that ended is noticed");
     expectComplaint(context, /status of 401/);

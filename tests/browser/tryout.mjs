@@ -21,6 +21,9 @@ export async function agree(page) {
     await terms.close();
 }
 
+/** Open a room that one is in. */
+export const openRoom = (page, name) => page.locator(".rooms .entry", { hasText: name }).click();
+
 /** Write to the open room. */
 export async function write(page, text) {
     await page.getByRole("textbox", { name: "Nachricht schreiben" }).fill(text);

@@ -3,6 +3,16 @@
 import { h } from "./dom.js";
 import { t, currentLanguage } from "./text.js";
 
+/** Sign and name of the service, as on its other pages. */
+export function brand(app) {
+  return h(
+    "a",
+    { href: "/", class: "home" },
+    h("img", { src: "/_heichat/icon.svg", alt: "", width: "28", height: "28" }),
+    app.about.brand,
+  );
+}
+
 /** The switch between German and English. */
 export function languages(app) {
   const button = (language, name) =>

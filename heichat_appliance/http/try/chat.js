@@ -5,7 +5,7 @@ import { t } from "./text.js";
 import { roomName, uniId } from "./names.js";
 import { ask } from "./dialogs.js";
 import { face } from "./face.js";
-import { languages } from "./bar.js";
+import { brand, languages } from "./bar.js";
 import { RoomList } from "./roomlist.js";
 import { RoomView } from "./room.js";
 
@@ -31,7 +31,7 @@ export class ChatPage {
     return h(
       "header",
       { class: "bar" },
-      h("h1", { class: "brand" }, app.about.brand, " ", h("small", {}, t("tryOut"))),
+      h("h1", { class: "brand" }, brand(app), " ", h("small", {}, t("tryOut"))),
       h("span", { class: "me", title: t("signedInAs", name) }, face(name, app.me), h("span", { class: "name" }, name)),
       languages(app),
       h("button", { class: "quiet", type: "button", onclick: () => app.logout() }, t("signOut")),

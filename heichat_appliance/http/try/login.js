@@ -4,7 +4,7 @@ import { MatrixError } from "./api.js";
 import { h } from "./dom.js";
 import { t, roleName } from "./text.js";
 import { face } from "./face.js";
-import { languages } from "./bar.js";
+import { brand, languages } from "./bar.js";
 
 export class LoginPage {
   constructor(app) {
@@ -18,12 +18,7 @@ export class LoginPage {
   update() {}
 
   #bar() {
-    return h(
-      "header",
-      { class: "bar" },
-      h("a", { href: "/", class: "brand" }, this.app.about.brand),
-      languages(this.app),
-    );
+    return h("header", { class: "bar" }, h("p", { class: "brand" }, brand(this.app)), languages(this.app));
   }
 
   #main() {
