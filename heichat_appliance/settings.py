@@ -340,8 +340,8 @@ WEB = Section(
     "What people see in a browser.",
     (
         Option("brand", text, "heiCHAT", "The name of the service."),
-        Option("element_dir", path, None, "Folder of an unpacked Element Web release, served at /element/; without, the "
-               "folder element in data_dir. `heichat-admin element install` fills it."),
+        Option("element_dir", path, None, "Folder of an unpacked Element Web release, served at /element/; without, what "
+               "`heichat-admin element install` has put into data_dir."),
         Option("conference_url", url, None, "Address of the conference service for group calls (heiCONF)."),
         Option("privacy_url", url, None, "Address of the privacy notice, if it is not among the documents of terms_consent."),
         Option("imprint_url", url, None, "Address of the imprint, linked at the foot of all pages."),

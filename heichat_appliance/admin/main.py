@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from heichat_appliance.admin import backup, basics, doctor, media, notice, restore, rooms, users
+from heichat_appliance.admin import backup, basics, doctor, element, media, notice, restore, rooms, users
 from heichat_appliance.admin.client import NotRunning, Refused
 from heichat_appliance.admin.command import Call, Commands, Parser, Trouble, main_parser
 from heichat_appliance.admin.language import t
@@ -13,7 +13,7 @@ from heichat_appliance.config import ConfigErrors
 from heichat_appliance.db.database import DatabaseRefused
 
 #: Modules with `register(commands)`, in the order of the help.
-GROUPS = (basics, doctor, backup, restore, users, rooms, media, notice)
+GROUPS = (basics, doctor, backup, restore, users, rooms, media, notice, element)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

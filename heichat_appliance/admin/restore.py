@@ -22,6 +22,7 @@ from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import t
 from heichat_appliance.db import copies, database
 from heichat_appliance.db.engine import connect
+from heichat_appliance.http.element_web import HOME as ELEMENT
 
 _STAGED, _ASIDE = ".restore-", "before-restore-"
 
@@ -187,7 +188,9 @@ def _exchange(data_dir: Path, staged: Path) -> Path | None:
 
 
 def _stays(path: Path, staged: Path, marker: Path) -> bool:
-    return path in (staged, marker) or path.name in ("heichat.lock", backups.LAST) or path.name.startswith(_ASIDE)
+    return (
+        path in (staged, marker) or path.name in ("heichat.lock", backups.LAST, ELEMENT) or path.name.startswith(_ASIDE)
+    )
 
 
 def _stamp() -> str:

@@ -28,6 +28,8 @@ from heichat_appliance.http.versions import element_encryption
 log = Logger()
 
 PATH = "/element/"
+#: In the data folder, where the releases are if nothing else is configured.
+HOME = "element"
 #: Files of one release that are looked at.
 MAX_FILES = 20_000
 _HEADERS = (
@@ -191,8 +193,8 @@ def content_type(path: str) -> bytes:
 
 
 def folder_of(config: Any) -> Path:
-    """The folder that is served: `[web] element_dir`, or `element` in the data folder."""
-    path: Path = config["web"].element_dir or config["server"].data_dir / "element"
+    """The folder that is served: `[web] element_dir`, or one in the data folder."""
+    path: Path = config["web"].element_dir or config["server"].data_dir / HOME / "current"
     return path
 
 

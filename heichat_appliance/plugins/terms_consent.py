@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
@@ -125,11 +125,13 @@ class TermsConsent:
         )  # fmt: skip
 
     def _refuse(self, request: Request) -> Response:
+        fields = {name: value for name in ("u", "h") if (value := request.query(name)) is not None}
         german = pages.language(request) == "de"
         return self._pages.page(
             request,
             "message.html",
             status=403,
+            links=pages.own_links(f"{PATH}?{urlencode(fields)}"),
             heading="Dieser Link gilt nicht" if german else "This link is not valid",
             sentence=(
                 "Der Link ist unvollständig, gehört zu einer älteren Fassung oder wurde auf einer fremden Seite benutzt. "
