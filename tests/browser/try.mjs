@@ -1,7 +1,18 @@
 // The first minute: two people find each other on /try/ and chat, with the terms of use and a restart in between.
 
 import assert from "node:assert/strict";
-import { accessible, expectComplaint, fits, focused, journey, open, restartServer, step, WIDTHS } from "./kit.mjs";
+import {
+    accessible,
+    expectComplaint,
+    fits,
+    focused,
+    journey,
+    open,
+    restartServer,
+    step,
+    walk,
+    WIDTHS,
+} from "./kit.mjs";
 import { agree, begin, enter, message, write } from "./tryout.mjs";
 
 const HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script> javascript:alert(3)";
@@ -19,6 +30,7 @@ await journey(async (browser, url) => {
     await alice.getByRole("link", { name: "Gleich ausprobieren" }).click();
     await alice.getByRole("button", { name: "Alice Müller" }).waitFor();
     await accessible(alice, "the people of the demo");
+    assert.ok((await walk(alice)).includes("button: CG Prof. Dr. Charlotte Groß charlotte · lehrt"));
     await alice.getByRole("button", { name: "Alice Müller" }).click();
     await alice.getByRole("heading", { name: "Willkommen, Alice Müller!" }).waitFor();
     await accessible(alice, "the welcome");
@@ -64,6 +76,16 @@ await journey(async (browser, url) => {
     await bob.getByText("Gelesen von Alice Müller").waitFor();
     await accessible(alice, "the conversation");
     await accessible(bob, "the conversation on a phone");
+    await alice.getByRole("link", { name: "heiCHAT" }).focus(); // from where it goes on
+    const places = await walk(alice);
+    for (const place of [
+        "button: Abmelden",
+        "button: Person anschreiben",
+        "button: Mit 👍 reagieren",
+        "div: Nachrichten",
+        "textarea: Nachricht schreiben",
+    ])
+        assert.ok(places.includes(place), `${place} by keyboard: ${places.join(", ")}`);
 
     step("what looks like a program stays a text");
     await write(bob, HOSTILE);
