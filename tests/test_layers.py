@@ -84,6 +84,16 @@ def test_the_rules_are_pure(path: Path) -> None:
     assert not [node for node in ast.walk(tree) if isinstance(node, (ast.AsyncFunctionDef, ast.Await))]
 
 
+@pytest.mark.parametrize(
+    "name", ["allocations", "authentication", "budgets", "credentials", "forwarding", "policy", "requests", "stun"]
+)
+def test_the_relay_knows_neither_sockets_nor_a_clock(name: str) -> None:
+    found = imports(ROOT / "calls" / f"{name}.py") - {
+        f"socket.{each}" for each in ("AF_INET", "AF_INET6", "inet_ntop", "inet_pton")
+    }
+    assert not {each for each in found if each.split(".")[0] in {*IMPURE} - {"os"}}
+
+
 def test_sql_lives_in_store_and_db_alone() -> None:
     words = ("SELECT ", "INSERT ", "UPDATE ", "DELETE FROM ")
     found = []
