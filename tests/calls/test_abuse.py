@@ -252,3 +252,26 @@ def test_a_million_datagrams() -> None:
     assert fuzzed.socket.sent > 1000
     world.pass_time(3600)
     assert not world.allocations.by_client and not world.allocations._reserved and not world.allocations._of_person
+
+
+def test_one_read_is_a_bounded_batch() -> None:
+    fuzzed = Fuzzed(seed=1)
+    fuzzed.socket.incoming = fuzzed.datagrams(binding, 3 * BATCH)
+    fuzzed.listener.doRead()
+    assert len(list(fuzzed.socket.incoming)) == 2 * BATCH
+    fuzzed.relay_socket.incoming = fuzzed.datagrams(fuzzed.anything, 3 * BATCH)
+    fuzzed.relay.doRead()
+    assert len(list(fuzzed.relay_socket.incoming)) == 2 * BATCH
+
+
+def test_an_error_of_our_own_is_logged_once_and_listening_goes_on(
+    monkeypatch: pytest.MonkeyPatch, logged_errors: list[dict[str, Any]]
+) -> None:
+    fuzzed = Fuzzed(seed=1)
+    monkeypatch.setattr(fuzzed.world.requests, "handle", lambda *_: 1 / 0)
+    fuzzed.socket.incoming = fuzzed.datagrams(binding, 100)
+    for _ in range(100):
+        fuzzed.listener.doRead()
+    assert not list(fuzzed.socket.incoming)
+    assert len(logged_errors) == 1
+    logged_errors.clear()
