@@ -9,6 +9,7 @@ import { brand, languages } from "./bar.js";
 export class LoginPage {
   constructor(app) {
     this.app = app;
+    this.busy = false;
     this.message = h("p", { class: "notice", role: "alert", hidden: !app.hint }, app.hint);
     this.element = h("div", { class: "login" }, this.#bar(), this.#main());
   }
@@ -81,6 +82,8 @@ export class LoginPage {
   }
 
   async #login(user, password) {
+    if (this.busy) return; // a double click
+    this.busy = true;
     this.#tell(t("signingIn"));
     try {
       await this.app.login(user, password);
@@ -88,6 +91,7 @@ export class LoginPage {
       const wrong = error instanceof MatrixError && error.status === 403;
       this.#tell(wrong ? t("wrongPassword") : error instanceof MatrixError ? error.message : t("noServer"));
     }
+    this.busy = false;
   }
 
   #tell(text) {

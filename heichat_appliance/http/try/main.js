@@ -162,7 +162,11 @@ class App {
 
   /** The ID of the open room, from the address, so that "back" works. */
   get openRoom() {
-    return decodeURIComponent(location.hash.slice(2)) || null;
+    try {
+      return decodeURIComponent(location.hash.slice(2)) || null;
+    } catch {
+      return null; // somebody changed the address by hand
+    }
   }
 
   open(roomId) {

@@ -14,7 +14,6 @@ export class Room {
     this.read = new Map(); // user ID -> the event they have read up to
     this.isNotice = false; // the room in which the service itself writes
     this.heroes = []; // who gives a room without a name its name
-    this.joinedCount = 0;
     this.latest = 0; // time of the newest event that is worth a look
     this.inviter = null;
   }
@@ -76,7 +75,8 @@ export class Store {
   apply(answer) {
     const news = [];
     for (const event of answer.account_data?.events ?? []) {
-      if (event.type === "m.direct") this.direct = event.content;
+      if (event.type !== "m.direct") continue;
+      this.direct = Object.fromEntries(Object.entries(event.content).filter(([, rooms]) => Array.isArray(rooms)));
     }
     for (const [id, part] of Object.entries(answer.rooms?.invite ?? {})) this.#invited(id, part);
     for (const [id, part] of Object.entries(answer.rooms?.join ?? {})) this.#joined(id, part, news);
@@ -121,7 +121,6 @@ export class Store {
     room.unread = part.unread_notifications?.notification_count ?? room.unread;
     room.highlighted = part.unread_notifications?.highlight_count ?? room.highlighted;
     room.heroes = part.summary?.["m.heroes"] ?? room.heroes;
-    room.joinedCount = part.summary?.["m.joined_member_count"] ?? room.joinedCount;
     if (!room.latest) room.latest = room.events.at(-1)?.origin_server_ts ?? 0;
   }
 
@@ -150,10 +149,6 @@ export class Store {
   directRoom(userId) {
     const ids = this.direct[userId] ?? [];
     return ids.map((id) => this.rooms.get(id)).find((room) => room && !room.invited);
-  }
-
-  isDirect(room) {
-    return Object.values(this.direct).some((ids) => Array.isArray(ids) && ids.includes(room.id));
   }
 }
 
