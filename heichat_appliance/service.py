@@ -160,7 +160,8 @@ def _end(failure: Any, port_taken: str) -> None:
     if failure.check(CannotListenError):
         reason = f"{failure.getErrorMessage()} {port_taken}"
     else:
-        log.failure("heiCHAT could not start", failure)
+        if not failure.check(ConfigErrors):
+            log.failure("heiCHAT could not start", failure)
         reason = failure.getErrorMessage()
     print(f"heiCHAT can't start: {reason}", file=sys.stderr)
     atexit.register(os._exit, 1)  # twistd lets nobody say its exit status; this runs when it has tidied up

@@ -25,14 +25,14 @@ class Calls:
         self.offer = offer.Offer(self._uris, secret, settings.credential_lifetime, lambda: clock.now_ms() / 1000)
 
     async def start(self) -> None:
-        """Listen. Raises OSError, whose text names the setting."""
+        """Listen. Raises ConfigErrors where that can't be."""
         if not self.server:
             return
         try:
             await self.server.start()
         except OSError as error:
             hint = "does another STUN or TURN server run on this machine?"
-            raise OSError(f"[calls] listen: {error.strerror or error} (hint: {hint})") from error
+            raise ConfigErrors([f"[calls] listen: {error.strerror or error} (hint: {hint})"]) from error
 
     async def stop(self) -> None:
         """End all allocations and close every socket."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -100,6 +101,16 @@ def test_a_port_in_use_ends_the_start_with_a_sentence(daemon: Daemon, tmp_path: 
         second.kill()
     assert "heiCHAT can't start" in second.output() and str(daemon.port) in second.output()
     assert "[server] listen" in second.output() and "Traceback" not in second.output()
+
+
+def test_a_port_for_calls_in_use_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        listen = f"tcp:127.0.0.1:0, udp:127.0.0.1:{taken.getsockname()[1]}"
+        daemon = Daemon(tmp_path, {"calls": {"enabled": "yes", "listen": listen}})
+        assert daemon.launch().wait(START_SECONDS) == 1, daemon.output()
+    assert "heiCHAT can't start: [calls] listen: Address already in use (hint: does another STUN" in daemon.output()
+    assert "Traceback" not in daemon.output()
 
 
 def test_a_second_daemon_on_the_same_data_is_refused(daemon: Daemon, tmp_path: Path) -> None:
