@@ -132,8 +132,8 @@ def machine() -> str:
     return f"{models[0]}, {len(models)} cores, {system}, {python}"
 
 
-def write(text: str) -> None:
-    """Puts the text between the markers of the README."""
-    before, _, rest = README.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def write(text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Puts the text between two markers of the README."""
+    before, _, rest = README.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    README.write_text(f"{before}{begin}\n{text}\n{end}{after}")
