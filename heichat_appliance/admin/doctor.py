@@ -27,6 +27,7 @@ CHECKS: dict[str, Check] = {
     "tls": doctor_network.tls,
     "public": doctor_network.public,
     "calls": doctor_calls.calls,
+    "element": doctor_data.element,
     "backup": doctor_data.backup,
 }
 _COLOURS = {OK: "\33[32m", WARN: "\33[33m", FAIL: "\33[31m"}

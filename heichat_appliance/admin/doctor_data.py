@@ -6,16 +6,19 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from heichat_appliance.admin import backups
 from heichat_appliance.admin.client import NotRunning, Refused
 from heichat_appliance.admin.findings import FAIL, OK, WARN, Finding, Patient
 from heichat_appliance.admin.language import t
+from heichat_appliance.admin.releases import Releases
 from heichat_appliance.admin.show import size
 from heichat_appliance.config import Settings
 from heichat_appliance.db import invariants
 from heichat_appliance.db.database import DATABASE, RESTORING
+from heichat_appliance.http.element_web import folder_of
 from heichat_appliance.services.signing import load_signer
 
 #: Milliseconds of a commit: beyond these people notice.
@@ -26,6 +29,8 @@ COMMITS = 20
 LARGE_WAL = 256 * 2**20
 #: Hours after which a backup is old.
 OLD_BACKUP = 48
+#: Days after which there surely is a newer release of Element, which mends what strangers may use.
+OLD_ELEMENT = 90
 
 
 def permissions(patient: Patient) -> Iterator[Finding]:
@@ -204,3 +209,39 @@ def _exists(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def element(patient: Patient) -> Iterator[Finding]:
+    """The web client, as it was installed. Whether there is a newer release nobody can tell without asking elsewhere."""
+    releases = Releases(folder_of(patient.config))
+    install = "heichat-admin element install"
+    current = releases.current()
+    if current is None:
+        yield Finding(
+            WARN,
+            "element",
+            t("there is no web client: people need an app", "es gibt keine Weboberfläche: man braucht eine App"),
+            install,
+        )
+        return
+    record = releases.record(current)
+    if record is None:
+        yield Finding(
+            OK,
+            "element",
+            t(f"Element Web in {current}, of unknown version", f"Element Web in {current}, Version unbekannt"),
+        )
+        return
+    days = (datetime.now(UTC) - datetime.fromisoformat(record.installed).astimezone(UTC)).days
+    text = t(
+        f"Element Web {record.version}, installed {days} days ago",
+        f"Element Web {record.version}, vor {days} Tagen installiert",
+    )
+    if not releases.is_whole(current, record):
+        damaged = t(", but files are missing or have changed", ", aber Dateien fehlen oder haben sich geändert")
+        yield Finding(FAIL, "element", text + damaged, install)
+    elif days > OLD_ELEMENT:
+        step = t(f"look for a newer one: {install}", f"nach einer neueren sehen: {install}")
+        yield Finding(WARN, "element", text, step)
+    else:
+        yield Finding(OK, "element", text)

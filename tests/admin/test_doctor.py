@@ -22,6 +22,7 @@ from heichat_appliance.calls import stun
 from tests.admin.kit import Admin, findings, make_admin, one, says
 from tests.clients.coturn import Coturn, requires_coturn
 from tests.daemon import Daemon, free_port
+from tests.element_kit import release
 
 # -- all is well -------------------------------------------------------------------------------------------------
 
@@ -187,6 +188,25 @@ def test_backups_that_are_old_or_gone(own: Any, tmp_path: Path) -> None:
     assert says(one(admin, "backup"), "WARN", "100 hours old")
     note.write_text("{")
     assert says(one(admin, "backup"), "WARN", "there never was one")
+
+
+def test_the_web_client(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    admin = make_admin(tmp_path / "server", None, monkeypatch, capsys)
+    home = admin.daemon.data_dir / "element"
+    home.parent.mkdir()
+    assert says(one(admin, "element"), "WARN", "there is no web client")
+    digest = release(tmp_path / "element.tar.gz", "1.11.90")
+    admin.ok("element", "install", str(tmp_path / "element.tar.gz"), "--sha256", digest)
+    assert one(admin, "element") == [("OK", "Element Web 1.11.90, installed 0 days ago", "")]
+    (record,) = (home / "current.releases").glob("*.json")
+    known = record.read_text()
+    record.write_text(json.dumps({**json.loads(known), "installed": "2020-01-01T00:00:00+00:00"}))
+    assert says(one(admin, "element"), "WARN", "look for a newer one")
+    record.write_text(known)
+    (home / "current" / "index.html").write_text("defaced")
+    assert says(one(admin, "element"), "FAIL", "files are missing or have changed")
+    record.unlink()
+    assert says(one(admin, "element"), "OK", "of unknown version")
 
 
 # -- calls -------------------------------------------------------------------------------------------------------
