@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heichat_appliance.errors import MatrixError
-from heichat_appliance.http.routing import MAX_QUERY_FIELDS, Request
+from heichat_appliance.http.routing import MAX_QUERY_FIELDS, Auth, Request, Route, Router
 
 
 def request(query: str) -> Request:
@@ -44,3 +44,30 @@ def test_bad_queries() -> None:
     with pytest.raises(MatrixError, match="too many"):
         request("a=1&" * (MAX_QUERY_FIELDS + 1)).query("a")
     assert request("").query("a", "x") == "x"
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "params"),
+    [
+        ("/files", None, 404),
+        ("/files/", "one", {"name": ""}),
+        ("/files/a", "one", {"name": "a"}),
+        ("/files/a/b//c", "rest", {"path": "a/b//c"}),
+        ("/files/a%2Fb/%C3%A4", "rest", {"path": "a/b/ä"}),
+        ("/files/about", "about", {}),
+        ("/files/about/more", "rest", {"path": "about/more"}),
+    ],
+)
+def test_the_rest_of_a_path_is_taken_by_whom_nobody_fits_better(path: str, name: str | None, params: object) -> None:
+    common = {"method": "GET", "auth": Auth.NONE, "limit": "none", "anchor": ""}
+    routes = [
+        Route(path="/files/{path*}", handler=lambda _: "rest", **common),
+        Route(path="/files/{name}", handler=lambda _: "one", **common),
+        Route(path="/files/about", handler=lambda _: "about", **common),
+    ]
+    found = Router(routes).match("GET", path)
+    if name is None:
+        assert found == params
+    else:
+        assert (found[0].handler(None), found[1]) == (name, params)  # type: ignore[index]
+    assert Router(routes).match("POST", "/files/a/b") == 405
