@@ -1,8 +1,9 @@
-"""deploy/nginx.conf with Debian's nginx before the real daemon."""
+"""deploy/nginx.conf and deploy/apache.conf: Debian's nginx and Apache before the real daemon."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import socket
 import ssl
@@ -19,15 +20,13 @@ from tests import certificates
 from tests.daemon import Client, Daemon, Person, free_port, wait_until
 from tests.deploy.machine import ROOT
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+pytestmark = pytest.mark.proxies
 
-pytestmark = [
-    pytest.mark.nginx,
-    pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian package nginx)"),
-]
-
-#: What Debian's nginx.conf would say around the site.
-AROUND = """
+#: What Debian's configuration says around the site, and what makes the site fit for a test: (program, arguments, text, changes).
+SERVERS = {
+    "nginx": (
+        ["nginx", "-c", "{folder}/around.conf", "-p", "{folder}"],
+        """
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -41,13 +40,47 @@ http {{
     scgi_temp_path {folder}/scgi;
     include {folder}/site.conf;
 }}
-"""
+""",
+        {
+            "listen [::]:443 ssl http2;": "",
+            "listen [::]:80;": "",
+            "listen 443 ": "listen 127.0.0.1:{port} ",
+            "listen 80;": "listen 127.0.0.1:{plain_port};",
+            "server_name matrix-im.example.org;": "server_name 127.0.0.1;",
+        },
+    ),
+    "apache2": (
+        ["apache2", "-d", "{folder}", "-f", "{folder}/around.conf", "-DFOREGROUND"],
+        """
+ServerName 127.0.0.1
+PidFile {folder}/apache.pid
+ErrorLog {folder}/error.log
+Listen 127.0.0.1:{port}
+Listen 127.0.0.1:{plain_port}
+LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
+LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule alias_module /usr/lib/apache2/modules/mod_alias.so
+LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
+LoadModule headers_module /usr/lib/apache2/modules/mod_headers.so
+LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
+LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
+Include {folder}/site.conf
+""",
+        {
+            "<VirtualHost *:80>": "<VirtualHost *:{plain_port}>",
+            "<VirtualHost *:443>": "<VirtualHost *:{port}>",
+            "ServerName matrix-im.example.org": "ServerName 127.0.0.1",
+            "https://matrix-im.example.org/": "https://127.0.0.1/",
+        },
+    ),
+}
 
 
 @dataclass
 class Proxied:
-    """A daemon and the nginx before it."""
+    """A daemon and the web server before it."""
 
+    program: str
     daemon: Daemon
     port: int
     plain_port: int
@@ -61,7 +94,7 @@ class Proxied:
         return ssl.create_default_context(cafile=str(self.certificate))
 
     def person(self, uni_id: str) -> Person:
-        """A demo person who comes through nginx."""
+        """A demo person who comes through the proxy."""
         person = self.daemon.login(uni_id)
         through = Person(self.url, person.login)
         through.connection = HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.trust())
@@ -83,39 +116,41 @@ class Proxied:
         return status
 
 
-@pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    folder = tmp_path_factory.mktemp("nginx")
+@pytest.fixture(scope="module", params=SERVERS)
+def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    program = shutil.which(request.param, path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip(f"{request.param} is not installed (Debian package {request.param})")
+    command, around, changes = SERVERS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
     key, certificate = certificates.make(folder)
     port, plain_port = free_port(), free_port()
     limits = {"enabled": "yes", "anonymous_burst": "10", "anonymous_rate": "0.01"}
     server = {"trusted_proxies": "127.0.0.1", "public_url": f"https://127.0.0.1:{port}"}
     with Daemon(folder, {"server": server, "limits": limits}) as daemon:
-        site = (ROOT / "deploy/nginx.conf").read_text()
-        for old, new in (
-            ("listen [::]:443 ssl http2;", ""),
-            ("listen [::]:80;", ""),
-            ("listen 443 ", f"listen 127.0.0.1:{port} "),
-            ("listen 80;", f"listen 127.0.0.1:{plain_port};"),
-            ("server_name matrix-im.example.org;", "server_name 127.0.0.1;"),
-            ("127.0.0.1:8008", f"127.0.0.1:{daemon.port}"),
-            ("/etc/ssl/matrix-im/chain.pem", str(certificate)),
-            ("/etc/ssl/matrix-im/key.pem", str(key)),
-        ):
+        values = {"folder": folder, "port": port, "plain_port": plain_port, "user": folder.owner()}
+        site = (ROOT / "deploy" / f"{request.param.removesuffix('2')}.conf").read_text()
+        for old, new in {
+            **changes,
+            "127.0.0.1:8008": f"127.0.0.1:{daemon.port}",
+            "/etc/ssl/matrix-im/chain.pem": str(certificate),
+            "/etc/ssl/matrix-im/key.pem": str(key),
+        }.items():
             assert old in site
-            site = site.replace(old, new)
+            site = site.replace(old, new.format(**values))
         (folder / "site.conf").write_text(site)
-        user = "root" if folder.owner() == "root" else folder.owner()
-        (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user=user))
-        with (folder / "nginx.log").open("wb") as log:
-            nginx = subprocess.Popen([str(NGINX), "-c", folder / "nginx.conf", "-p", folder], stdout=log, stderr=log)
+        (folder / "around.conf").write_text(around.format(**values))
+        with (folder / "proxy.log").open("wb") as log:
+            proxy = subprocess.Popen(
+                [program, *(word.format(**values) for word in command[1:])], stdout=log, stderr=log
+            )
         try:
-            wait_until(lambda: _listens(port) or nginx.poll() is not None, what="nginx listens")
-            assert nginx.poll() is None, (folder / "nginx.log").read_text()
-            yield Proxied(daemon, port, plain_port, certificate)
+            wait_until(lambda: _listens(port) or proxy.poll() is not None, what="the proxy listens")
+            assert proxy.poll() is None, (folder / "proxy.log").read_text()
+            yield Proxied(request.param, daemon, port, plain_port, certificate)
         finally:
-            nginx.terminate()
-            nginx.wait(20)
+            proxy.terminate()
+            proxy.wait(20)
 
 
 def _listens(port: int) -> bool:
@@ -178,8 +213,9 @@ def test_many_clients_wait_at_once(proxied: Proxied) -> None:
     alice = proxied.person("alice")
     room_id = alice.create_room()
     since = alice.sync()["next_batch"]
+    count = 100 if proxied.program == "nginx" else 20  # with Apache each holds a thread, as its example says
     clients = []
-    for _ in range(100):
+    for _ in range(count):
         client = Client(proxied.url, token=alice.token, tls=proxied.trust())
         client.begin("GET", "/sync", since=since, timeout=60_000)
         clients.append(client)
@@ -195,7 +231,7 @@ def test_many_clients_wait_at_once(proxied: Proxied) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert found == [True] * 100
+    assert found == [True] * count
 
 
 def test_plain_http_is_sent_to_https(proxied: Proxied) -> None:
