@@ -7,6 +7,7 @@ neither chat nor other sockets wait for a busy one.
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import time
@@ -93,8 +94,8 @@ class Reader:
     def close(self) -> None:
         """Stop reading and give the port back."""
         if self._open:
-            self._open = False
             self._reactor.removeReader(self)
+            self._open = False
             self._socket.close()
 
 
@@ -269,23 +270,23 @@ class Ports:
 
 def local_address(family: int, towards: str) -> str | None:
     """This machine's address on the way to a host; None when there is no way. Sends nothing."""
-    with socket.socket(FAMILIES[family], socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(FAMILIES[family], socket.SOCK_DGRAM) as probe:
             probe.connect((towards, 9))
-        except OSError:
-            return None
-        host: str = probe.getsockname()[0]
-        return host
+            host: str = probe.getsockname()[0]
+            return host
+    except OSError:
+        return None
 
 
 def is_local(host: str) -> bool:
-    """Whether an address is one of this machine's, at this moment: only then can it be bound."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
+    """Whether an address is one of this machine's, at this moment: only then can it be bound. True when in doubt."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((host, 0))
-        except OSError:
-            return False
-        return True
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def has_ipv6() -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,8 +17,8 @@ from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from heichat_appliance.calls import stun
 from heichat_appliance.calls.allocations import Limits
 from heichat_appliance.calls.server import CallServer
-from heichat_appliance.calls.stun import Address
-from heichat_appliance.calls.transports import is_local
+from heichat_appliance.calls.stun import IPV4, Address, Builder
+from heichat_appliance.calls.transports import is_local, local_address
 from tests import certificates
 from tests.calls.client import TurnClient, in_thread
 from tests.calls.kit import REALM, SECRET, WALL, addresses, error_code, lifetime
@@ -209,6 +211,18 @@ async def test_time_passes(peer: socket.socket) -> None:
         client.close()
 
 
+def test_addresses_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_local("127.0.0.1") and not is_local("8.8.8.8")
+    assert local_address(IPV4, "127.0.0.1") == "127.0.0.1"
+
+    def exhausted(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", exhausted)
+    assert is_local("8.8.8.8"), "in doubt it is, so that nothing is sent there"
+    assert local_address(IPV4, "127.0.0.1") is None
+
+
 def is_taken(address: Address) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -230,6 +244,25 @@ async def test_closing_the_connection_ends_the_allocation(transport: str, contex
             await in_thread(other.binding)
         assert not is_taken(relayed)
         other.close()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+@pytest_twisted.ensureDeferred
+async def test_clients_that_leave_in_the_middle(transport: str, context: Any) -> None:
+    """More frames than are handled at once, and then nothing, a reset, or half a frame."""
+    binding = Builder(stun.BINDING, stun.REQUEST, b"t" * 12).build()
+    async with running((transport, "127.0.0.1", 0), tls_context=context) as server:
+        for rest in (b"", binding[:7]):
+            for linger in (False, True):
+                client = await in_thread(TurnClient, transport, *server.addresses()[0][1:])
+                await in_thread(client.send, binding * 500 + rest)
+                if linger:
+                    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+        last = await in_thread(TurnClient, transport, *server.addresses()[0][1:])
+        while len(server._streams.clients) > 1:
+            await in_thread(last.binding)
+        last.close()
 
 
 def fill(client: TurnClient, peer: socket.socket, relayed: Address) -> None:

@@ -118,6 +118,13 @@ def test_a_shortened_sha256_counts_down_to_sixteen_bytes() -> None:
                 stun.parse(data)
 
 
+def test_of_both_kinds_of_integrity_the_stronger_counts() -> None:
+    builder = Builder(stun.BINDING, stun.REQUEST, TRANSACTION).integrity(b"key").integrity256(b"other")
+    data = builder.build()
+    assert not stun.integrity_holds(data, stun.parse(data), b"key")
+    assert stun.integrity_holds(data, stun.parse(data), b"other")
+
+
 def test_attributes_behind_the_integrity_do_not_count() -> None:
     builder = Builder(stun.ALLOCATE, stun.REQUEST, TRANSACTION).add(stun.USERNAME, b"alice").integrity(b"key")
     data = builder.add(stun.LIFETIME, b"\0\0\0\1").add(0x7777, b"").build()
