@@ -29,11 +29,12 @@ def why_not() -> str:
     """Why there can be no such machine here; empty if there can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs root on Linux"
-    missing = [name for name in ("debootstrap", "chroot", "unshare") if not _which(name)]
+    missing = [name for name in ("debootstrap", "chroot", "unshare") if not which(name)]
     return f"{', '.join(missing)} is missing" if missing else ""
 
 
-def _which(name: str) -> str | None:
+def which(name: str) -> str | None:
+    """The path of a program, also of those for root alone."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
@@ -102,8 +103,6 @@ class Machine:
 
     def boot(self) -> str:
         """Boot it; if that can't be done here, why."""
-        if not _which("systemd-nspawn"):
-            return "systemd-nspawn is missing"
         log = self.root.with_name("boot.log")
         with log.open("wb") as output:
             self._container = subprocess.Popen(
@@ -153,7 +152,7 @@ def build(folder: Path) -> Machine:
     """A bare machine with systemd; network names and trust are this machine's."""
     root = folder / "machine"
     mirror = _mirror()
-    debootstrap = _which("debootstrap") or "debootstrap"
+    debootstrap = which("debootstrap") or "debootstrap"
     done = subprocess.run(
         [debootstrap, "--variant=minbase", "--include=systemd,systemd-sysv,dbus", SUITE, str(root), *mirror],
         capture_output=True, text=True, check=False, timeout=600,

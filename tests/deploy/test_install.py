@@ -59,9 +59,11 @@ def installed(bare: Machine) -> Machine:
 @pytest.fixture(scope="module")
 def booted(installed: Machine) -> Iterator[Machine]:
     """The installed machine with a running systemd and a network of its own."""
+    if not machines.which("systemd-nspawn"):
+        pytest.skip("systemd-nspawn is not installed (Debian package systemd-container)")
     reason = installed.boot()
     if reason:
-        pytest.skip(reason)
+        pytest.xfail(f"only the installation in a chroot was tested: {reason}")
     wait_until(lambda: installed.run("systemctl", "is-active", "heichat", check=False).returncode == 0, 30, "it runs")
     yield installed
     installed.power_off()
