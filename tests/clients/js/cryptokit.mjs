@@ -1,11 +1,12 @@
 // What people do with end-to-end encryption: set it up, restore it, compare emojis, and read what others wrote.
 
 import assert from "node:assert/strict";
-import { EventType } from "matrix-js-sdk";
+import { Direction, EventType } from "matrix-js-sdk";
 import { VerificationPhase } from "matrix-js-sdk/lib/crypto-api/index.js";
 import { events, logIn, step, until } from "./kit.mjs";
 
 const SAS = "m.sas.v1";
+const PATIENCE = 60;
 
 /** Somebody's recovery key, once there is one; given to every device that may use it. */
 export class Recovery {
@@ -109,6 +110,49 @@ export async function reads(client, roomId, eventId, text) {
         return last.problem ? null : last;
     }).catch((error) => assert.fail(`${error.message}: ${last.problem}`));
     assert.equal(found.text, text);
+}
+
+/** Wait until all sessions that a client has are in the backup; how many. */
+export async function backedUp(client) {
+    const sessions = (await client.getCrypto().exportRoomKeys()).length;
+    assert.ok(sessions > 0);
+    await until(`${sessions} sessions are in the backup`, async () => {
+        const info = await client.http.authedRequest("GET", "/room_keys/version"); // the SDK repeats its first answer
+        return info.count === sessions;
+    });
+    return sessions;
+}
+
+/** Send a message, again and again until it is sent, as Element does with "Retry"; the event ID. */
+export async function sendSurely(client, roomId, body) {
+    const txnId = `${client.getDeviceId()} ${body}`;
+    const room = client.getRoom(roomId);
+    const first = await client
+        .sendEvent(roomId, "m.room.message", { msgtype: "m.text", body }, txnId)
+        .catch(() => null);
+    if (first) return { id: first.event_id, retried: false };
+    const event = room.getEventForTxnId(txnId);
+    const answer = await until(`${body} is sent`, () => client.resendEvent(event, room).catch(() => null), PATIENCE);
+    return { id: answer.event_id, retried: true };
+}
+
+/**
+ * All messages of a room, newest first, as a device reads them. They are asked for anew: the SDK leaves holes in its own
+ * timeline when sync tells of a gap and one of its own messages comes after it.
+ */
+export async function readAll(client, roomId) {
+    const messages = [];
+    for (let from = null; from !== undefined; ) {
+        const page = await client.createMessagesRequest(roomId, from, 100, Direction.Backward);
+        messages.push(...page.chunk.filter((event) => event.type === "m.room.encrypted").map(client.getEventMapper()));
+        from = page.end;
+    }
+    let unread = [];
+    await until(`${client.getUserId()} ${client.getDeviceId()} reads everything`, async () => {
+        unread = (await Promise.all(messages.map((event) => readingOf(client, event)))).filter((one) => one.problem);
+        return unread.length === 0;
+    }).catch((error) => assert.fail(`${error.message}: ${unread.length} of ${messages.length}: ${unread[0]?.problem}`));
+    return messages.map((event) => [event.getId(), event.getContent().body]);
 }
 
 /** Go through a verification by emojis; `request` is the asking side's, `find` gives the other side's. */

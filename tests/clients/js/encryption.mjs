@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { goThroughTerms, journey, say, step, until } from "./kit.mjs";
 import {
+    backedUp,
     compareEmojis,
     devicesOf,
     encryptedRoom,
@@ -26,16 +27,6 @@ async function chat(alice, bob, roomId) {
         said.push([id, text]);
     }
     return said;
-}
-
-async function backedUp(client) {
-    const sessions = (await client.getCrypto().exportRoomKeys()).length;
-    assert.ok(sessions > 0);
-    await until(`${sessions} sessions are in the backup`, async () => {
-        const info = await client.http.authedRequest("GET", "/room_keys/version"); // the SDK repeats its first answer
-        return info.count === sessions;
-    });
-    return sessions;
 }
 
 async function restoreWithRecoveryKey(url, alice, bob, roomId, recovery, said) {

@@ -4,27 +4,14 @@
 // to-device message shows as a message that cannot be read.
 
 import assert from "node:assert/strict";
-import { Direction, SyncState } from "matrix-js-sdk";
+import { SyncState } from "matrix-js-sdk";
 import { journey, restartServer, step, until } from "./kit.mjs";
-import { devicesOf, encryptedRoom, logInEncrypted, readingOf, ready } from "./cryptokit.mjs";
+import { devicesOf, encryptedRoom, logInEncrypted, readAll, ready, sendSurely } from "./cryptokit.mjs";
 
 const MESSAGES = 1000;
 const KILLS = 5;
 const ROTATION = 10;
 const PATIENCE = 60;
-
-/** Send a message, again and again until it is sent, as Element does with "Retry"; the event ID. */
-async function sendSurely(client, roomId, body) {
-    const txnId = `${client.getDeviceId()} ${body}`;
-    const room = client.getRoom(roomId);
-    const first = await client
-        .sendEvent(roomId, "m.room.message", { msgtype: "m.text", body }, txnId)
-        .catch(() => null);
-    if (first) return { id: first.event_id, retried: false };
-    const event = room.getEventForTxnId(txnId);
-    const answer = await until(`${body} is sent`, () => client.resendEvent(event, room).catch(() => null), PATIENCE);
-    return { id: answer.event_id, retried: true };
-}
 
 async function writeAll(clients, roomId, sent) {
     let next = 0;
@@ -52,25 +39,6 @@ function syncAgain(clients) {
         for (const client of clients) client.retryImmediately();
         return clients.every((client) => client.getSyncState() === SyncState.Syncing);
     });
-}
-
-/**
- * All messages of a room, newest first, as a device reads them. They are asked for anew: the SDK leaves holes in its own
- * timeline when sync tells of a gap and one of its own messages comes after it.
- */
-async function readAll(client, roomId) {
-    const messages = [];
-    for (let from = null; from !== undefined; ) {
-        const page = await client.createMessagesRequest(roomId, from, 100, Direction.Backward);
-        messages.push(...page.chunk.filter((event) => event.type === "m.room.encrypted").map(client.getEventMapper()));
-        from = page.end;
-    }
-    let unread = [];
-    await until(`${client.getUserId()} ${client.getDeviceId()} reads everything`, async () => {
-        unread = (await Promise.all(messages.map((event) => readingOf(client, event)))).filter((one) => one.problem);
-        return unread.length === 0;
-    }).catch((error) => assert.fail(`${error.message}: ${unread.length} of ${messages.length}: ${unread[0]?.problem}`));
-    return messages.map((event) => [event.getId(), event.getContent().body]);
 }
 
 await journey(async (url) => {

@@ -21,13 +21,13 @@ async def encrypted_room(alice: Person) -> str:
     step("alice creates an encrypted room and invites bob, who joins")
     bob = alice.client.user_id.replace("@alice:", "@bob:")
     room_id: str = good(await alice.client.room_create(invite=[bob], initial_state=[ENCRYPTION])).room_id
-    await alice.until(lambda: bob in _joined(alice, room_id), "bob joins")
+    await alice.until(lambda: bob in joined(alice, room_id), "bob joins")
     store = alice.client.device_store
     await alice.until(lambda: list(store.active_user_devices(bob)), "bob's device is known")
     return room_id
 
 
-def _joined(person: Person, room_id: str) -> set[str]:
+def joined(person: Person, room_id: str) -> set[str]:
     room = person.client.rooms.get(room_id)
     return set() if room is None else set(room.users) - set(room.invited_users)
 
@@ -75,7 +75,7 @@ async def main(url: str, folder: Path) -> None:
         for device in devices:
             await device.until(lambda device=device: device.first, "the first sync")
         room_id = await encrypted_room(laptop)
-        await phone.until(lambda: len(_joined(phone, room_id)) == 2, "the phone knows the room")
+        await phone.until(lambda: len(joined(phone, room_id)) == 2, "the phone knows the room")
         await chat(laptop, phone, room_id, 0)
         await chat(phone, laptop, room_id, MESSAGES)
         for device in devices:

@@ -33,9 +33,9 @@ def step(text: str) -> None:
     print(text, flush=True)
 
 
-async def restart_server() -> None:
-    """Ask whoever runs this journey for a restart of the server, and wait for it."""
-    step("@restart")
+async def restart_server(how: str = "restart") -> None:
+    """Ask whoever runs this journey for a restart of the server (`how`: also "kill", for kill -9), and wait for it."""
+    step(f"@{how}")
     answer = await asyncio.to_thread(sys.stdin.readline)
     assert answer == "restarted\n", repr(answer)
 
@@ -102,6 +102,7 @@ class Person:
             try:
                 await asyncio.wait_for(self._news.wait(), left)
             except TimeoutError:
+                print([getattr(e, "body", e) for _, e in self.seen])
                 raise AssertionError(f"{self.uni_id} did not see within {SECONDS} s: {what}") from None
 
     def find(self, room_id: str, kind: type[T], test: Callable[[T], object] = lambda event: True) -> T | None:
