@@ -34,11 +34,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The client's side of a 5-tuple. `key` is the 5-tuple, `send` takes a whole STUN message or ChannelData frame."""
+    """The client's side of a 5-tuple. `key` is the 5-tuple, `send` takes a whole STUN message or ChannelData frame.
+
+    With a `connection`, the address is not forged.
+    """
 
     key: Hashable
     address: Address
     send: Callable[[bytes | memoryview], None]
+    connection: bool = False
 
 
 class Relay(Protocol):

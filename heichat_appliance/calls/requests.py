@@ -134,13 +134,13 @@ class Requests:
     # -- without a password --------------------------------------------------------------------------------------
 
     def _binding(self, data: bytes, message: Message, client: Client) -> Answer:
-        """RFC 8489 section 6.3.1. SOFTWARE is said where the request pays for it (see `Ledger`)."""
+        """RFC 8489 section 6.3.1. SOFTWARE is said over connections, and where the request pays for it (see `Ledger`)."""
         unknown = message.unknown(KNOWN[stun.BINDING])
         if unknown:
             return Answer(self._error(message, _unknown(unknown)).build(), proven=False)
         answer = Builder(stun.BINDING, stun.SUCCESS, message.transaction)
         answer.address(stun.XOR_MAPPED_ADDRESS, client.address)
-        if len(data) >= len(answer) + 20:
+        if client.connection or len(data) >= len(answer) + 20:
             answer.add(stun.SOFTWARE, SOFTWARE)
         if message.has_fingerprint:
             answer.fingerprint()

@@ -64,7 +64,7 @@ class StreamClient(Protocol):
     def __init__(self, core: Core, address: Address, host: str) -> None:
         """`host` is what counts as one address."""
         self._core, self.host = core, host
-        self._client = Client(self, address, self._relayed)
+        self._client = Client(self, address, self._relayed, connection=True)
         self._buffer = bytearray()
         self._busy = False
         self._slow_since = 0.0

@@ -127,6 +127,10 @@ def test_frames_in_pieces_of_any_size(server: Server, size: int) -> None:
     assert not connection.transport.aborted
 
 
+def test_binding_says_which_software_answers(server: Server) -> None:
+    assert server.connect().ask(binding()).get(stun.SOFTWARE) == b"heiCHAT"
+
+
 def test_relayed_data_is_padded(server: Server) -> None:
     connection = server.connect()
     connection.allocate()
