@@ -102,6 +102,7 @@ await journey(async (browser, url) => {
     await alice.send(room, "Das auch");
     await message(page, "Das auch").hover();
     await message(page, "Das auch").getByRole("button", { name: "löschen" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Löschen" }).click();
     await message(page, "Das auch").waitFor({ state: "detached" });
     assert.equal(await message(page, "Nachricht gelöscht").count(), 2);
 

@@ -4,6 +4,7 @@ import { h, linked } from "./dom.js";
 import { t, clockTime, dayName, currentLanguage } from "./text.js";
 import { personName, sentence } from "./names.js";
 import { face } from "./face.js";
+import { ask } from "./dialogs.js";
 
 const TOGETHER = 5 * 60_000; // milliseconds within which messages of one person stand together
 const EMOJIS = ["👍", "❤️"];
@@ -160,22 +161,27 @@ function actions(app, room, item, mayDelete) {
       key,
     ),
   );
-  const remove = h(
+  const deleting = h(
     "button",
     {
       type: "button",
       "aria-label": t("deleteMessage"),
-      onclick: () => app.attempt(() => redact(app, room, event.event_id)),
+      onclick: () => remove(app, room, event),
     },
     t("delete"),
   );
-  return h("div", { class: "actions" }, emojis, mayDelete && remove);
+  return h("div", { class: "actions" }, emojis, mayDelete && deleting);
 }
 
 const react = (app, room, event, key) =>
   app.api.send(room.id, "m.reaction", crypto.randomUUID(), {
     "m.relates_to": { rel_type: "m.annotation", event_id: event.event_id, key },
   });
+
+async function remove(app, room, event) {
+  const sure = await ask({ text: t("deleteQuestion"), yes: t("delete") });
+  if (sure) await app.attempt(() => redact(app, room, event.event_id));
+}
 
 const redact = (app, room, eventId) => app.api.redact(room.id, eventId, crypto.randomUUID());
 

@@ -101,6 +101,7 @@ const TEXTS = {
   reacted: ["{0}: {1}", "{0}: {1}"],
   delete: ["Löschen", "Delete"],
   deleteMessage: ["Diese Nachricht löschen", "Delete this message"],
+  deleteQuestion: ["Diese Nachricht für alle löschen?", "Delete this message for everybody?"],
   imageLost: ["Das Bild {0} lässt sich nicht laden", "The image {0} can't be loaded"],
   image: ["Bild: {0}", "Image: {0}"],
   download: ["{0} herunterladen", "Download {0}"],
@@ -178,15 +179,18 @@ export function t(name, ...values) {
 /** What somebody is at the university. */
 export const roleName = (role) => (`role_${role}` in TEXTS ? t(`role_${role}`) : role);
 
-export const clockTime = (ms) => new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" }).format(ms);
+/** How numbers are written: as the browser says, if that is in the language of the page. */
+const locale = () => (navigator.language.startsWith(language) ? navigator.language : language);
+
+export const clockTime = (ms) => new Intl.DateTimeFormat(locale(), { hour: "2-digit", minute: "2-digit" }).format(ms);
 
 /** "Today", "Yesterday", or the date. */
 export const dayName = (ms) =>
-  near(ms, t("today")) ?? new Intl.DateTimeFormat(language, { dateStyle: "full" }).format(ms);
+  near(ms, t("today")) ?? new Intl.DateTimeFormat(locale(), { dateStyle: "full" }).format(ms);
 
 /** The same in a few letters: of today the time. */
 export const shortTime = (ms) =>
-  near(ms, clockTime(ms)) ?? new Intl.DateTimeFormat(language, { dateStyle: "short" }).format(ms);
+  near(ms, clockTime(ms)) ?? new Intl.DateTimeFormat(locale(), { dateStyle: "short" }).format(ms);
 
 function near(ms, today) {
   const day = new Date(ms).toDateString();
