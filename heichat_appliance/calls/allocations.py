@@ -92,10 +92,6 @@ class Allocation:
             if relay is not None:
                 yield relay
 
-    def relay_for(self, peer: Address) -> Relay | None:
-        """The relay of the peer's address family."""
-        return self.relay4 if len(peer) == 2 else self.relay6
-
     def permit(self, host: str, own: bool, now: float) -> None:
         """Install or refresh a permission."""
         self.permissions[host] = now + PERMISSION_SECONDS, own

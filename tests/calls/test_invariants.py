@@ -99,9 +99,8 @@ class Relaying(RuleBasedStateMachine):
             assert allocation.due <= min([*ends, *allocation.until.values()], default=float("inf"))
             assert len(ends) <= LIMITS.permissions and len(allocation.channels) <= LIMITS.channels
             assert "10.0.0.1" not in allocation.permissions
-            assert all(
-                allocation.relay_for((host, 0, 0, 0) if ":" in host else (host, 0)) for host in allocation.permissions
-            )
+            families = {":" in relay.address[0] for relay in allocation.relays()}
+            assert {":" in host for host in allocation.permissions} <= families
 
     def teardown(self) -> None:
         self.world.pass_time(3601)
