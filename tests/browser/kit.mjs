@@ -42,7 +42,7 @@ export async function restartServer(how = "restart") {
 
 /**
  * Run a script: `go(browser, url, ...arguments)`, then end, with a status that tells how it went. It ends well only if
- * every context that `open` made has kept to its origin and nothing was complained of in any console.
+ * every context that `open` made, closed or not, has kept to its origin and nothing was complained of in any console.
  * `flags`: more command-line flags of the browser.
  */
 export async function journey(go, { flags = [] } = {}) {
@@ -55,7 +55,7 @@ export async function journey(go, { flags = [] } = {}) {
             env: { ...process.env, HOME: profile }, // nothing of the person who runs the tests
         });
         await go(browser, url, ...process.argv.slice(3));
-        for (const context of browser.contexts()) checked(context);
+        for (const context of watched.keys()) checked(context);
         step("@done");
     } catch (error) {
         console.log(error?.stack ?? error);
@@ -94,6 +94,11 @@ export async function open(browser, { size = WIDTHS.desk, colours = "light", loc
 /** What a context may find in its console (a RegExp): for what a test provokes, such as an answer 403. */
 export function expectComplaint(context, pattern) {
     watched.get(context).expected.push(pattern);
+}
+
+/** What a context did no longer counts: for the test of this kit. */
+export function forget(context) {
+    watched.delete(context);
 }
 
 /** A context has asked nobody but this server, and its console holds no unexpected error or warning; how much it asked. */

@@ -1,7 +1,7 @@
 // The kit itself: it must notice what the tests rely on it to notice.
 
 import assert from "node:assert/strict";
-import { accessible, checked, expectComplaint, fits, journey, open, step, walk, WIDTHS } from "./kit.mjs";
+import { accessible, checked, expectComplaint, fits, forget, journey, open, step, walk, WIDTHS } from "./kit.mjs";
 
 const PAGE = (main) => `<!doctype html><html lang="en"><title>x</title><main><h1>x</h1>${main}</main></html>`;
 
@@ -39,5 +39,5 @@ await journey(async (browser, url) => {
     await away.goto(`${url}/try/`);
     await away.evaluate(() => fetch("http://127.0.0.1:1/").catch(() => {}));
     await refused("a request to another origin", () => checked(other));
-    await other.close();
+    forget(other);
 });
