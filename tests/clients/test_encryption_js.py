@@ -20,3 +20,9 @@ def test_every_device_reads_every_message_though_the_server_is_killed_again_and_
     with Daemon(tmp_path) as daemon:
         run_script("encryption_kill.mjs", daemon, seconds=180)
         assert "whole" in daemon.verify()
+
+
+def test_keys_that_are_asked_for_and_keys_in_safekeeping(tmp_path: Path) -> None:
+    with Daemon(tmp_path) as daemon:
+        run_script("safekeeping.mjs", daemon)
+        assert "whole" in daemon.verify()

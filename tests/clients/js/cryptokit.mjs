@@ -24,18 +24,23 @@ export function logInEncrypted(url, uniId, recovery) {
     return logIn(url, uniId, { crypto: true, cryptoCallbacks: recovery?.callbacks });
 }
 
-/** Make cross-signing keys, secret storage and the key backup, as Element does after the first login. */
-export async function setUp(client, recovery) {
-    step(`${client.getUserId()} sets up cross-signing, secret storage and the key backup`);
-    const crypto = client.getCrypto();
+/** Make cross-signing keys. */
+export async function signUp(client) {
     let asked = 0;
-    await crypto.bootstrapCrossSigning({
+    await client.getCrypto().bootstrapCrossSigning({
         authUploadDeviceSigningKeys: async (upload) => {
             asked++;
             await upload(null); // the first upload needs no password
         },
     });
     assert.equal(asked, 1);
+}
+
+/** Make cross-signing keys, secret storage and the key backup, as Element does after the first login. */
+export async function setUp(client, recovery) {
+    step(`${client.getUserId()} sets up cross-signing, secret storage and the key backup`);
+    const crypto = client.getCrypto();
+    await signUp(client);
     const made = await crypto.createRecoveryKeyFromPassphrase();
     recovery.key = made.privateKey;
     await crypto.bootstrapSecretStorage({
