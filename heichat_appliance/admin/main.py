@@ -30,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except (Trouble, NotRunning, Refused, DatabaseRefused) as error:
         print(str(error), file=sys.stderr)
+    except PermissionError as error:
+        print(t(f"{error.filename} may not be read by you (hint: run this as root or as the daemon's user)",
+                f"{error.filename} dürfen Sie nicht lesen (Hinweis: als root oder als Benutzer des Dienstes aufrufen)"),
+              file=sys.stderr)  # fmt: skip
     except BrokenPipeError:
         sys.stderr.close()  # `heichat-admin users list | head`: nobody reads on
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """Element's config.json: this server only, nothing that asks anybody else.
 
-Source: element-web, docs/config.md and src/SdkConfig.ts. What is not said there by us has a default that leads to
-element.io, matrix.to, scalar.vector.im or meet.element.io, so those are all said.
+Source: element-web, docs/config.md and src/SdkConfig.ts. What we do not say has a default there; those that lead to matrix.to,
+scalar.vector.im or meet.element.io are therefore said. What remains are links to element.io for who wants to install an app.
 """
 
 from __future__ import annotations

@@ -291,6 +291,22 @@ def test_root_unpacks_as_the_owner_of_the_place(config: str, capsys: pytest.Capt
         assert list(elsewhere.iterdir()) == [archive]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_who_may_not_look(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        Path(name, "data").mkdir(mode=0o700)
+        path = Path(name, "heichat.ini")
+        path.write_text("[server]\nname = chat.test\npublic_url = https://chat.test\ndata_dir = data\n")
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            assert status(str(path)) == 1
+        finally:
+            os.seteuid(0)
+    assert "may not be read by you (hint: run this as root" in capsys.readouterr().err
+
+
 # -- from elsewhere ----------------------------------------------------------------------------------------------
 
 
