@@ -330,8 +330,8 @@ CALLS = Section(
         ),
         Option("allocations_per_person", integer(1, 10_000), 40, "Relay ports of one person at once (a call takes 1 to 8)."),
         Option("allocations", integer(1, 60_000), 4_000, "Relay ports of all people at once."),
-        Option("bandwidth_per_allocation", size, 2**20, "Bytes per second and direction on one relay port.", "", "1M"),
-        Option("bandwidth", size, 30 * 2**20, "Bytes per second and direction on all relay ports together.", "", "30M"),
+        Option("bandwidth_per_allocation", size, 2**20, "Bytes per second and direction on a relay port, 0 for any.", "", "1M"),
+        Option("bandwidth", size, 30 * 2**20, "Bytes per second and direction on all relay ports, 0 for any.", "", "30M"),
     ),
 )  # fmt: skip
 
@@ -342,7 +342,8 @@ WEB = Section(
         Option("brand", text, "heiCHAT", "The name of the service."),
         Option("element_dir", path, None, "Folder of an unpacked Element Web release, served at /element/; without, what "
                "`heichat-admin element install` has put into data_dir."),
-        Option("conference_url", url, None, "Address of the conference service for group calls (heiCONF)."),
+        Option("conference_url", url, None, "Address of the conference service for group calls (heiCONF). Element opens it as a "
+               "Jitsi Meet server, with a button in every room of more than two."),
         Option("privacy_url", url, None, "Address of the privacy notice, if it is not among the documents of terms_consent."),
         Option("imprint_url", url, None, "Address of the imprint, linked at the foot of all pages."),
         Option("help_url", url, None, "Address of the service's instructions, linked at the foot of all pages and in Element."),

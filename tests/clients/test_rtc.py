@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import certificates
+from tests.browser.driver import demo
 from tests.clients.coturn import Coturn, requires_coturn
 from tests.clients.driver import run_journey
 from tests.daemon import Daemon
@@ -29,6 +30,11 @@ def test_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = {**RELAY, "listen": "tls:127.0.0.1:0", "certificate": str(certificate), "private_key": str(key)}
     with Daemon(tmp_path, {"calls": calls}) as daemon:
         run_journey([*SESSION, "tls"], daemon)
+
+
+def test_in_the_demo(tmp_path: Path) -> None:
+    with demo(tmp_path) as daemon:
+        run_journey([*SESSION, "udp"], daemon)
 
 
 @requires_coturn
