@@ -85,7 +85,7 @@ def _calls(execute: Execute) -> dict[tuple[str, str], Callable[[], object]]:
         ("search", "matches"): lambda: [
             search.matches(execute, "word", ["body"], [ROOM], 5, ranked=ranked) for ranked in (True, False)
         ],
-        ("sliding", "put"): lambda: sliding.put(tx, sliding.create(tx, NOBODY, "D", "", 5, 5, 0), 0, 2, [row], [], 5),
+        ("sliding", "put"): lambda: sliding.put(tx, sliding.create(tx, NOBODY, "D", "", 5, 5, 0), 1, 3, [row], [], 5),
         ("sliding", "last_bump"): lambda: sliding.last_bump(execute, ROOM, 5),
         ("state", "all_but_members_at"): lambda: state.all_but_members_at(execute, ROOM, 5),
         ("state", "members_at"): lambda: state.members_at(execute, ROOM, [NOBODY], 5),
@@ -118,7 +118,8 @@ def _functions() -> Iterator[tuple[str, ast.FunctionDef, object]]:
 def _scans(connection: sqlite3.Connection, statement: str) -> list[str]:
     """The tables that the statement's plan reads whole."""
     numbers = [int(number) for number in re.findall(r"\?(\d+)", statement)]
-    values = [None] * (max(numbers) if numbers else statement.count("?"))
+    names = re.findall(r"\s:(\w+)", statement)
+    values: Any = dict.fromkeys(names) or [None] * (max(numbers) if numbers else statement.count("?"))
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
     scanned = [line.split()[1] for line in plan if line.startswith("SCAN ") and "VIRTUAL TABLE" not in line]
