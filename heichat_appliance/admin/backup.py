@@ -17,7 +17,8 @@ from pathlib import Path
 
 from heichat_appliance.admin import backups
 from heichat_appliance.admin.command import Call, Commands, Trouble
-from heichat_appliance.admin.language import t
+from heichat_appliance.admin.language import count, t
+from heichat_appliance.admin.owner import as_owner_of
 from heichat_appliance.admin.show import size
 from heichat_appliance.db.database import DATABASE
 from heichat_appliance.db.engine import connect
@@ -78,11 +79,11 @@ def _backup(call: Call) -> int:
         raise Trouble(t(f"the backup failed: {error}", f"die Sicherung schlug fehl: {error}")) from None
     print(path)
     seconds = time.monotonic() - began
-    facts = (size(made.database), made.media, size(made.media_bytes), made.copied)
+    facts = (size(made.database), count(made.media, "file|files", "Datei|Dateien"), size(made.media_bytes), made.copied)
     print(
-        t(
-            "Database {}, {} files of media ({}, {} copied anew)", "Datenbank {}, {} Dateien ({}, davon {} neu kopiert)"
-        ).format(*facts),
+        t("Database {}, {} of media ({}, {} copied anew)", "Datenbank {}, {} ({}, davon {} neu kopiert)").format(
+            *facts
+        ),
         t(f"checked, in {seconds:.1f} s.", f"geprüft, in {seconds:.1f} s."),
         sep="; ",
     )
@@ -188,9 +189,9 @@ def _note(call: Call, path: Path) -> None:
     """For doctor."""
     note = call.data_dir / backups.LAST
     new = note.with_suffix(".new")
-    new.write_text(json.dumps({"path": str(path), "created": time.time()}) + "\n")
-    backups.give_to_owner_of(call.data_dir, new)
-    new.rename(note)
+    with as_owner_of(call.data_dir):
+        new.write_text(json.dumps({"path": str(path), "created": time.time()}) + "\n")
+        new.rename(note)
 
 
 def _remove_old(target: Path, prefix: str, keep: int | None) -> list[Path]:

@@ -228,13 +228,3 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def give_to_owner_of(folder: Path, *paths: Path) -> None:
-    """What root made belongs to the owner of the folder, for the daemon to use."""
-    if os.geteuid() != 0:
-        return
-    owner = folder.stat()
-    for path in paths:
-        for one in (path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())):
-            os.chown(one, owner.st_uid, owner.st_gid, follow_symlinks=False)

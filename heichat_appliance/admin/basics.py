@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from heichat_appliance import __version__
-from heichat_appliance.admin import backups
+from heichat_appliance.admin import backups, checkconfig
 from heichat_appliance.admin.client import NotRunning
 from heichat_appliance.admin.command import Call, Commands
-from heichat_appliance.admin.language import t
+from heichat_appliance.admin.language import count, t
 from heichat_appliance.config import ConfigErrors, example
 from heichat_appliance.db import invariants
-from heichat_appliance.plugins import all_sections, extensions
+from heichat_appliance.plugins import all_sections
 from heichat_appliance.services.signing import load_signer
 from heichat_appliance.store import reports
 
@@ -36,8 +36,8 @@ def register(commands: Commands) -> None:
     commands.add(
         "check-config",
         _check_config,
-        en="read the configuration and report every error at once",
-        de="die Konfiguration lesen und alle Fehler auf einmal nennen",
+        en="read the configuration and the files that it names, and report every error at once",
+        de="die Konfiguration und die Dateien, die sie nennt, lesen und alle Fehler auf einmal nennen",
     )
     verify = commands.add(
         "verify",
@@ -95,10 +95,9 @@ def _example_config(_: Call) -> int:
 
 
 def _check_config(call: Call) -> int:
-    known = extensions()
-    unknown = [name for name in call.config["plugins"].enabled if name not in known]
-    if unknown:
-        raise ConfigErrors([f"[plugins] enabled names {name}, which is not installed" for name in unknown])
+    found = checkconfig.problems(call.config)
+    if found:
+        raise ConfigErrors(found)
     print(t(f"{call.config.source} is in order.", f"{call.config.source} ist in Ordnung."))
     return 0
 
@@ -140,9 +139,8 @@ def _verify_backup(call: Call) -> Iterator[str]:
 def _tell(problems: list[str]) -> int:
     for problem in problems:
         print(problem)
-    count = len(problems)
     print(
-        t(f"{count} problems found.", f"{count} Fehler gefunden.")
+        count(len(problems), "problem|problems", "Fehler|Fehler") + t(" found.", " gefunden.")
         if problems
         else t("Everything is whole.", "Alles ist heil.")
     )
@@ -158,5 +156,5 @@ def _reports(call: Call) -> int:
         what = " ".join(part for part in (report.user_id, report.room_id, report.event_id) if part)
         # What people write is shown as one line: control characters could deceive whoever reads it.
         print(f"{when}  {report.reporter}  {what}  {json.dumps(report.reason, ensure_ascii=False)}")
-    print(t(f"{len(found)} reports.", f"{len(found)} Meldungen."))
+    print(count(len(found), "report|reports", "Meldung|Meldungen") + ".")
     return 0

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from heichat_appliance.admin.client import DaemonClient
 from heichat_appliance.admin.language import t, wrong_call
+from heichat_appliance.admin.owner import as_owner_of
 from heichat_appliance.config import Config, ConfigErrors, read
 from heichat_appliance.db import database
 from heichat_appliance.db.engine import connect
@@ -79,11 +80,12 @@ class Call:
                     f"[server] data_dir: in {self.data_dir} ist keine Datenbank (Hinweis: den Server einmal starten)",
                 )
             )
-        connection = connect(path, read_only=True)
-        try:
-            yield connection
-        finally:
-            connection.close()
+        with as_owner_of(self.data_dir):
+            connection = connect(path, read_only=True)
+            try:
+                yield connection
+            finally:
+                connection.close()
 
     def user_id(self, name: str) -> str:
         """The user ID of what an operator typed: a user ID, or a Uni-ID or localpart of this server."""

@@ -13,11 +13,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from heichat_appliance import __version__
+from heichat_appliance.admin import checkconfig
 from heichat_appliance.admin.findings import FAIL, OK, WARN, Finding, Patient
 from heichat_appliance.admin.language import t
 from heichat_appliance.admin.show import size
 from heichat_appliance.db.database import DATABASE
-from heichat_appliance.plugins import extensions
 from heichat_appliance.store import administration
 
 #: Below so many free bytes writing will soon fail; below this part it is worth a word.
@@ -29,18 +29,11 @@ JUMP = 5.0
 def configuration(patient: Patient) -> Iterator[Finding]:
     """It could be read, or we would not be here; what it says may still be unwise."""
     config = patient.config
-    unknown = [name for name in config["plugins"].enabled if name not in extensions()]
-    for name in unknown:
-        yield Finding(
-            FAIL,
-            "configuration",
-            t(
-                f"[plugins] enabled names {name}, which is not installed",
-                f"[plugins] enabled nennt {name}, das nicht installiert ist",
-            ),
-            t("correct the name, or install the plugin", "den Namen berichtigen oder das Plugin installieren"),
-        )
-    if not unknown:
+    wrong = [*checkconfig.plugins(config), *checkconfig.relay(config)]
+    for one in wrong:
+        step = t("mend it: the daemon would not start", "berichtigen: der Dienst würde nicht starten")
+        yield Finding(FAIL, "configuration", one, step)
+    if not wrong:
         yield Finding(OK, "configuration", t(f"{config.source} is in order", f"{config.source} ist in Ordnung"))
     enabled = config["plugins"].enabled
     if "demo_directory" in enabled:

@@ -20,6 +20,12 @@ def t(en: str, de: str) -> str:
     return de if language() == "de" else en
 
 
+def count(number: int, en: str, de: str) -> str:
+    """A number with its noun, given as `singular|plural`."""
+    one, many = t(en, de).split("|")
+    return f"{number} {one if number == 1 else many}"
+
+
 #: What argparse says by itself about a wrong call.
 _WRONG_CALLS = (
     (r"the following arguments are required: (.*)", r"es fehlt: \1"),

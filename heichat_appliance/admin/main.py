@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Sequence
 
@@ -34,8 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(t(f"{error.filename} may not be read by you (hint: run this as root or as the daemon's user)",
                 f"{error.filename} dürfen Sie nicht lesen (Hinweis: als root oder als Benutzer des Dienstes aufrufen)"),
               file=sys.stderr)  # fmt: skip
+    except sqlite3.Error as error:
+        print(t(f"The database can't be used: {error}", f"Die Datenbank ist nicht benutzbar: {error}"), file=sys.stderr)
     except BrokenPipeError:
         sys.stderr.close()  # `heichat-admin users list | head`: nobody reads on
+    except OSError as error:
+        print(t(f"That can't be done: {error}", f"Das geht nicht: {error}"), file=sys.stderr)
     except KeyboardInterrupt:
         print(file=sys.stderr)
     return 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from heichat_appliance.admin.command import Call, Commands, Trouble
-from heichat_appliance.admin.language import t
+from heichat_appliance.admin.language import count, t
 from heichat_appliance.admin.show import plain, rows_as_json, size, table, when
 from heichat_appliance.store import media
 
@@ -58,7 +58,7 @@ def _list(call: Call) -> int:
             for row in found
         ),
     )  # fmt: skip
-    print(t(f"{len(found)} files.", f"{len(found)} Dateien."))
+    print(count(len(found), "file|files", "Datei|Dateien") + ".")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from heichat_appliance.admin.client import Refused
 from heichat_appliance.admin.command import Call, Commands, Trouble
-from heichat_appliance.admin.language import t
+from heichat_appliance.admin.language import count, t
 from heichat_appliance.store import administration
 
 #: Notices in a second: a person's first one makes a room of ten events.
@@ -83,9 +83,8 @@ def _send(call: Call) -> int:
     name = call.options.id or sha256(text.encode()).hexdigest()[:16]
     if call.options.dry_run:
         print(*people, sep="\n")
-        print(
-            t(f"Notice {name} would go to {len(people)} people.", f"Mitteilung {name} ginge an {len(people)} Personen.")
-        )
+        whom = _whom(len(people))
+        print(t(f"Notice {name} would go to {whom}.", f"Mitteilung {name} ginge an {whom}."))
         return 0
     notice = {"body": text, "once": f"notice-{name}"}
     if call.options.markdown:
@@ -93,21 +92,24 @@ def _send(call: Call) -> int:
 
         notice["formatted_body"] = str(pages.markdown(text)).strip()
     sent = known = 0
-    unknown = []
+    failures = []
     for user_id in _slowly(people, call.options.rate):
         try:
             answer = call.daemon.post("/notices", {**notice, "user_id": user_id})
         except Refused as error:
-            if error.status != 404:
-                raise
-            unknown.append(user_id)
-            continue
-        sent, known = sent + answer["sent"], known + (not answer["sent"])
-    print(t(f"Notice {name}: sent to {sent} people", f"Mitteilung {name}: an {sent} Personen gesendet"), end="")
-    print(t(f", {known} had it already." if known else ".", f", {known} hatten sie schon." if known else "."))
-    for user_id in unknown:
-        print(t(f"{user_id} has no account here.", f"{user_id} hat hier kein Konto."), file=sys.stderr)
-    return 1 if unknown else 0
+            missing = t("has no account here", "hat hier kein Konto")
+            failures.append(f"{user_id}: {missing if error.status == 404 else error}")
+        else:
+            sent, known = sent + answer["sent"], known + (not answer["sent"])
+    print(t(f"Notice {name}: sent to {_whom(sent)}", f"Mitteilung {name}: gesendet an {_whom(sent)}"), end="")
+    print(t(f"; {_whom(known)} had it already." if known else ".",
+            f"; schon vorher hatten sie {_whom(known)}." if known else "."))  # fmt: skip
+    print(*failures, sep="\n", end="\n" * bool(failures), file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _whom(number: int) -> str:
+    return count(number, "person|people", "Person|Personen")
 
 
 def _text(call: Call) -> str:

@@ -7,6 +7,7 @@ whoever was cut off starts the restore again.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tarfile
@@ -20,6 +21,7 @@ from tempfile import TemporaryDirectory
 from heichat_appliance.admin import backups
 from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import t
+from heichat_appliance.admin.owner import give_to_owner_of
 from heichat_appliance.db import copies, database
 from heichat_appliance.db.engine import connect
 from heichat_appliance.http.element_web import HOME as ELEMENT
@@ -78,7 +80,7 @@ def _restore(call: Call) -> int:
         raise Trouble(t(f"the restore failed: {error}", f"die Wiederherstellung schlug fehl: {error}")) from None
     finally:
         lock.release()
-        backups.give_to_owner_of(data_dir, data_dir / "heichat.lock")
+        give_to_owner_of(data_dir, data_dir / "heichat.lock")
     print(t(f"{data_dir} is as it was on {manifest['created']} (epoch {epoch}).",
             f"{data_dir} ist wieder auf dem Stand vom {manifest['created']} (Epoche {epoch})."))  # fmt: skip
     if aside is not None:
@@ -150,7 +152,7 @@ def _fill(folder: Path, manifest: dict[str, object], staged: Path, data_dir: Pat
     copies.begin_epoch(staged / database.DATABASE, epoch)
     for path in (*staged.rglob("*"), staged):
         backups.sync(path)
-    backups.give_to_owner_of(data_dir, staged)
+    give_to_owner_of(data_dir, staged)
     return epoch
 
 
@@ -169,15 +171,16 @@ def _new_epoch(restored: Path, present: Path) -> int:
 def _exchange(data_dir: Path, staged: Path) -> Path | None:
     """Move what is there aside and the staged files up; where the former data are now, if there were any."""
     marker = data_dir / database.RESTORING
-    marker.touch(mode=0o600)
+    marker.unlink(missing_ok=True)  # an earlier restore's
+    os.close(os.open(marker, os.O_CREAT | os.O_EXCL, 0o600))
     backups.sync(data_dir)
     aside = data_dir / f"{_ASIDE}{_stamp()}"
     old = [path for path in data_dir.iterdir() if not _stays(path, staged, marker)]
     if old:
         aside.mkdir(mode=0o700)
+        give_to_owner_of(data_dir, aside)
         for path in old:
             path.rename(aside / path.name)
-        backups.give_to_owner_of(data_dir, aside)
     for path in staged.iterdir():
         path.rename(data_dir / path.name)
     staged.rmdir()

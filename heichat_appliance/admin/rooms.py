@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from heichat_appliance.admin.command import Call, Commands, Parser, Run, Trouble
-from heichat_appliance.admin.language import t
+from heichat_appliance.admin.language import count, t
 from heichat_appliance.admin.show import facts, plain, rows_as_json, size, table, when, yes
 from heichat_appliance.store import administration, aliases
 from heichat_appliance.store.administration import RoomRow
@@ -145,7 +145,7 @@ def _list(call: Call) -> int:
             for row in found
         ),
     )  # fmt: skip
-    print(t(f"{len(found)} rooms.", f"{len(found)} Räume."))
+    print(count(len(found), "room|rooms", "Raum|Räume") + ".")
     return 0
 
 
@@ -194,7 +194,7 @@ def _freeze(call: Call, frozen: bool) -> int:
 
 
 def _shut_down(call: Call) -> int:
-    row, path = _find(call), ""
+    row = _find(call)
     path = f"/rooms/{quote(row.room_id)}"
     failed = 0
     if call.options.redact:
@@ -204,13 +204,9 @@ def _shut_down(call: Call) -> int:
         done = answer["redacted"]
         print(t(f"{done} messages redacted, {failed} could not be.",
                 f"{done} Nachrichten gelöscht, bei {failed} ging es nicht."))  # fmt: skip
-    left = call.daemon.post(f"{path}/shut-down", {"reason": call.options.reason}, seconds=LONG)["left"]
-    print(
-        t(
-            f"{row.room_id} is shut down; {left} people left.",
-            f"{row.room_id} ist aufgelöst; {left} Personen verließen ihn.",
-        )
-    )
+    number = call.daemon.post(f"{path}/shut-down", {"reason": call.options.reason}, seconds=LONG)["left"]
+    left = count(number, "person|people", "Person|Personen")
+    print(t(f"{row.room_id} is shut down; {left} left.", f"{row.room_id} ist aufgelöst; verlassen haben ihn: {left}."))
     return 1 if failed else 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from heichat_appliance.admin.command import Call, Commands, Parser, Trouble
-from heichat_appliance.admin.language import t
+from heichat_appliance.admin.language import count, t
 from heichat_appliance.admin.show import facts, plain, rows_as_json, size, table, when, yes
 from heichat_appliance.store import administration, devices, state
 from heichat_appliance.store.administration import PersonRow
@@ -115,7 +115,7 @@ def _list(call: Call) -> int:
             for row in found
         ),
     )  # fmt: skip
-    print(t(f"{len(found)} people.", f"{len(found)} Personen."))
+    print(count(len(found), "person|people", "Person|Personen") + ".")
     return 0
 
 
@@ -193,21 +193,21 @@ def _set_flag(flag: str, value: bool, name: str) -> Callable[[Call], int]:
 
 def _log_out(call: Call) -> int:
     row = _find(call)
-    count = call.daemon.post(f"/users/{quote(row.user_id)}/log-out")["devices"]
-    print(t(f"{row.user_id}: {count} devices logged out.", f"{row.user_id}: {count} Geräte abgemeldet."))
+    print(f"{row.user_id}: {_end_sessions(call, row)}.")
     return 0
+
+
+def _end_sessions(call: Call, row: PersonRow) -> str:
+    number = call.daemon.post(f"/users/{quote(row.user_id)}/log-out")["devices"]
+    return count(number, "device|devices", "Gerät|Geräte") + t(" logged out", " abgemeldet")
 
 
 def _retire(call: Call) -> int:
     row = _find(call)
     path = f"/users/{quote(row.user_id)}"
     call.daemon.post(f"{path}/flags/locked", {"value": True})
-    devices_count = call.daemon.post(f"{path}/log-out")["devices"]
+    ended = _end_sessions(call, row)
     rooms = call.daemon.post(f"{path}/leave-all", {"reason": call.options.reason}, seconds=600)["rooms"]
-    print(
-        t(
-            f"{row.user_id} is locked; {devices_count} devices logged out, {rooms} rooms left.",
-            f"{row.user_id} ist gesperrt; {devices_count} Geräte abgemeldet, {rooms} Räume verlassen.",
-        )
-    )
+    left = count(rooms, "room|rooms", "Raum|Räume") + t(" left", " verlassen")
+    print(t(f"{row.user_id} is locked; {ended}, {left}.", f"{row.user_id} ist gesperrt; {ended}, {left}."))
     return 0

@@ -57,7 +57,7 @@ def build(config: Config, data_dir: Path, clock: Clock, reactor: Any, certificat
     settings = config["calls"]
     if not settings.enabled:
         return None
-    errors = _contradictions(settings)
+    errors = contradictions(settings)
     if errors:
         raise ConfigErrors(errors)
     secret = offer.load_secret(settings.shared_secret_file, data_dir)
@@ -104,7 +104,8 @@ def _has_tls(settings: Settings) -> bool:
     return any(one.transport == "tls" for one in settings.listen)
 
 
-def _contradictions(settings: Settings) -> list[str]:
+def contradictions(settings: Settings) -> list[str]:
+    """What is wrong with the settings together, as sentences."""
     errors = []
     if settings.uris and not settings.shared_secret_file:
         errors.append(

@@ -27,7 +27,13 @@ class FolderLock:
     def __init__(self, data_dir: Path) -> None:
         """Take the lock, or raise DatabaseRefused."""
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file: IO[str] = open(data_dir / "heichat.lock", "a+")  # noqa: SIM115 (held for the process's life)
+        # Root may run this in a folder of the daemon's user: it follows no link out of there.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            handle = os.open(data_dir / "heichat.lock", flags, 0o600)
+        except OSError as error:
+            raise DatabaseRefused(f"{data_dir / 'heichat.lock'} can't be opened: {error.strerror}")
+        self._file: IO[str] = os.fdopen(handle, "r+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -36,6 +36,8 @@ NAME = "admin.sock"
 MAX_PATH = 107
 #: Writes of one measurement.
 MAX_COMMITS = 1000
+#: What is done so often, or to nobody, that the log need not have it.
+_QUIET = ("/commits", "/notices")
 
 log = Logger()
 
@@ -85,6 +87,7 @@ class _AdminFactory(HTTPFactory):
         if user not in (0, os.geteuid()):
             log.warn("user {user} tried to use the socket for heichat-admin", user=user)
             connection.refuse(403, "Only root and the daemon's own user may do this.")
+        connection.peer = f"user {user}"  # for the log
 
 
 class _NoSessions:
@@ -202,7 +205,18 @@ def _room_routes(service: Administration) -> list[Route]:
 
 
 def _row(method: str, path: str, handler: Any, body: Any = None) -> Route:
-    return Route(method=method, path=path, handler=handler, auth=Auth.NONE, limit="none", anchor="", body=body)
+    shown = _logged(path, handler) if method == "POST" and path not in _QUIET else handler
+    return Route(method=method, path=path, handler=shown, auth=Auth.NONE, limit="none", anchor="", body=body)
+
+
+def _logged(path: str, handler: Any) -> Any:
+    """Who did what to whom is in the log; what was said is not."""
+
+    def logged(request: Request) -> Any:
+        log.info("operator, {who}: {path} {whom}", who=request.exchange.peer, path=path, whom=request.params)
+        return handler(request)
+
+    return logged
 
 
 class _Status:

@@ -13,6 +13,7 @@ from heichat_appliance import __version__
 from heichat_appliance.admin.command import Parser
 from heichat_appliance.admin.language import language
 from heichat_appliance.admin.main import parser
+from tests import certificates
 from tests.admin.kit import Admin
 from tests.appliance import q
 from tests.daemon import Daemon
@@ -109,13 +110,54 @@ def test_check_config(admin: Admin, tmp_path: Path) -> None:
     bad.write_text("[server]\nnmae = x\n[plugins]\nenabled = nothing\n")
     said = admin("check-config", "--config", str(bad))
     assert said.status == 1 and "did you mean name?" in said.err and "public_url is missing" in said.err
-    bad.write_text(
-        f"[server]\nname = x.test\npublic_url = https://x.test\ndata_dir = {tmp_path}\n[plugins]\nenabled = nothing\n"
-    )
-    assert "nothing, which is not installed" in admin("check-config", "--config", str(bad)).err
     admin.german()
     said = admin("--config", str(tmp_path / "none.ini"), "check-config")
     assert said.status == 1 and "Die Konfiguration hat Fehler" in said.err
+
+
+@pytest.mark.parametrize(
+    ("sections", "part"),
+    [
+        ("[plugins]\nenabled = nothing\n", "nothing, which is not installed"),
+        ("[plugins]\nenabled = closed_rooms\n", "exactly one plugin that knows people"),
+        ("[plugins]\nenabled = demo_directory\n", "demo_directory is for trials only"),
+        (
+            "[plugins]\nenabled = ldap_identity\n[ldap_identity]\nuri = ldaps://x.test\nbase = dc=x\nbind_dn = cn=y\n",
+            "bind_dn and bind_password",
+        ),
+        ("[terms_consent]\ndocuments = nowhere\n[plugins]\nenabled = terms_consent\n", "[terms_consent] documents"),
+        ("[calls]\nuris = turn:turn.x.test:3478\n", "uris needs shared_secret_file"),
+        ("[calls]\nlisten = tls:5349\n", "certificate is missing"),
+        ("[calls]\nshared_secret_file = nowhere\n", "shared_secret_file can't be read"),
+    ],
+)
+def test_check_config_finds_what_would_keep_the_daemon_from_starting(
+    admin: Admin, tmp_path: Path, sections: str, part: str
+) -> None:
+    bad = tmp_path / "bad.ini"
+    plugins = "" if "[plugins]" in sections else "[plugins]\nenabled = demo_directory\n[demo_directory]\ndemo = yes\n"
+    bad.write_text(
+        f"[server]\nname = x.test\npublic_url = https://x.test\ndata_dir = {tmp_path / 'data'}\n{plugins}{sections}"
+    )
+    said = admin("check-config", "--config", str(bad))
+    assert said.status == 1 and part in said.err, said
+    found = admin("doctor", "--json", "--only", "configuration", "--config", str(bad)).json
+    assert found["level"] == "FAIL" and any(part in one["text"] for one in found["findings"])
+    assert not (tmp_path / "data").exists()
+
+
+def test_check_config_reads_the_certificates(admin: Admin, tmp_path: Path) -> None:
+    key, certificate = certificates.make(tmp_path)
+    bad = tmp_path / "bad.ini"
+    text = (
+        f"[server]\nname = x.test\npublic_url = https://x.test\ndata_dir = {tmp_path / 'data'}\n"
+        f"listen = ssl:443:privateKey={key}:certKey={certificate}\n"
+        "[plugins]\nenabled = demo_directory\n[demo_directory]\ndemo = yes\n[calls]\nenabled = no\n"
+    )
+    bad.write_text(text)
+    assert admin("check-config", "--config", str(bad)).status == 0
+    key.write_text("no key")
+    assert "[server] listen:" in admin("check-config", "--config", str(bad)).err
 
 
 def test_without_a_configuration(
@@ -174,7 +216,7 @@ def test_verify_names_damage(
         database.execute("UPDATE events SET pdu = replace(pdu, '\"x\"', '\"y\"') WHERE event_id = ?", (event_id,))
     database.close()
     said = admin("verify")
-    assert said.status == 1 and event_id in said.out and "problems found" in said.out
+    assert said.status == 1 and event_id in said.out and "1 problem found." in said.out
     (daemon.data_dir / "signing.key").unlink()
     assert "signing.key is missing" in admin("verify").out
     assert not (daemon.data_dir / "signing.key").exists()  # looking makes no new one

@@ -92,6 +92,7 @@ def test_a_backup_under_load_has_what_was_acknowledged(running: Any, tmp_path: P
             chatter.stop()
     assert len(made[-1][0]) > len(made[0][0])
     token = people[0].sync()["next_batch"]
+    pos = people[0].ok("POST", "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", {})["pos"]
     daemon.stop()
     before, backup = made[-1]
     admin.ok("restore", str(backup))
@@ -105,6 +106,9 @@ def test_a_backup_under_load_has_what_was_acknowledged(running: Any, tmp_path: P
     anew = alice.sync(since=token)
     assert room_id in anew["rooms"]["join"] and anew["rooms"]["join"][room_id]["timeline"]["limited"]
     assert anew["next_batch"].rpartition(".")[2] != token.rpartition(".")[2]
+    slides = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+    refused = alice.request("POST", f"{slides}?pos={pos}", {})
+    assert (refused.status, refused.json["errcode"]) == (400, "M_UNKNOWN_POS")
     alice.send(room_id, "after the restore")
     assert texts(alice, room_id)[0] == "after the restore"
     assert alice.request("GET", f"/_matrix/client/v1/media/download/{file[6:]}").body == b"lecture notes" * 1000
@@ -390,15 +394,59 @@ def test_the_old_data_are_kept(running: Any, tmp_path: Path) -> None:
     assert (aside / "signing.key").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
-def test_what_root_makes_belongs_to_the_daemons_user(running: Any, tmp_path: Path) -> None:
-    daemon, admin = running
-    upload(daemon.login("alice"), b"abc")
+@pytest.fixture
+def another_user(running: Any) -> Any:
+    """Everything of the daemon, which is stopped, belongs to another user, who can reach it; `user` is their number."""
+    daemon, _ = running
     daemon.stop()
+    closed = [one for one in daemon.data_dir.parents if one.stat().st_mode & 0o001 == 0]
+    modes = {one: one.stat().st_mode & 0o7777 for one in closed}
+    for one in closed:
+        one.chmod(modes[one] | 0o001)
     for path in (daemon.data_dir, *daemon.data_dir.rglob("*")):
         os.chown(path, 12345, 12345)
+    yield 12345
+    for one, mode in modes.items():
+        one.chmod(mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give files to another user")
+def test_what_root_makes_belongs_to_the_daemons_user(running: Any, another_user: int, tmp_path: Path) -> None:
+    daemon, admin = running
     backup = make(admin, tmp_path)
     admin.ok("verify")
+    admin.ok("users", "list")
     admin.ok("restore", str(backup))
     owners = {path.name: path.stat().st_uid for path in (daemon.data_dir, *daemon.data_dir.rglob("*"))}
-    assert set(owners.values()) == {12345}, owners
+    assert set(owners.values()) == {another_user}, owners
+    assert os.geteuid() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be what a link leads astray")
+def test_links_in_the_data_folder_lead_root_nowhere(running: Any, another_user: int, tmp_path: Path) -> None:
+    daemon, admin = running
+    backup = make(admin, tmp_path / "backups")
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    for name in ("heichat.lock", "restore-in-progress", "last-backup.new"):
+        (daemon.data_dir / name).unlink(missing_ok=True)
+        (daemon.data_dir / name).symlink_to(precious)
+    assert admin("restore", str(backup)).status == 1  # the lock is not what it should be
+    assert admin("backup", str(tmp_path / "backups2")).status == 1  # its note can't be written
+    (daemon.data_dir / "heichat.lock").unlink()
+    (daemon.data_dir / "last-backup.new").unlink()
+    admin.ok("restore", str(backup))
+    assert precious.read_text() == "precious" and precious.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else for a while")
+def test_somebody_without_rights_gets_a_sentence(running: Any, tmp_path: Path) -> None:
+    daemon, admin = running
+    daemon.config_path.chmod(0o644)
+    os.seteuid(65534)
+    try:
+        said = [admin(*call) for call in (("users", "list"), ("verify",), ("users", "lock", "alice"), ("version",))]
+    finally:
+        os.seteuid(0)
+    assert [one.status for one in said[:3]] == [1, 1, 1]
+    assert all(one.err and "Traceback" not in one.err for one in said[:3]), said

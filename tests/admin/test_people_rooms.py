@@ -50,9 +50,9 @@ def test_users_are_listed_and_found(admin: Admin, daemon: Daemon) -> None:
         assert [row["uni_id"] for row in admin("users", "list", term, "--json").json] == ["alice"], term
     assert admin("users", "list", "--limit", "1", "--json").json == rows[:1]
     out = admin.ok("users", "list", "alice").splitlines()
-    assert out[0].split()[0] == "Uni-ID" and "Alice Müller" in out[1] and out[-1] == "1 people."
+    assert out[0].split()[0] == "Uni-ID" and "Alice Müller" in out[1] and out[-1] == "1 person."
     admin.german()
-    assert admin.ok("users", "list", "alice").splitlines()[-1] == "1 Personen."
+    assert admin.ok("users", "list", "alice").splitlines()[-1] == "1 Person."
 
 
 def test_show_says_everything_of_a_person(admin: Admin, daemon: Daemon) -> None:
@@ -132,7 +132,7 @@ def test_retire(admin: Admin, daemon: Daemon) -> None:
     alice.create_room(invite=[david.user_id])
     david.send(room_id, "stays")
     said = admin.ok("users", "retire", "david", "--reason", "left the university")
-    assert "1 devices logged out, 2 rooms left" in said
+    assert "1 device logged out, 2 rooms left" in said
     assert david.request("GET", "/joined_rooms").status == 401
     assert list(alice.ok("GET", f"/rooms/{q(room_id)}/joined_members")["joined"]) == [alice.user_id]
     assert texts(alice, room_id) == ["stays"]
@@ -203,7 +203,7 @@ def test_shut_down(admin: Admin, daemon: Daemon) -> None:
     position = bob.sync()["next_batch"]
     admin.german()
     said = admin.ok("rooms", "shut-down", room_id, "--redact", "--reason", "Spam")
-    assert "12 Nachrichten gelöscht, bei 0 ging es nicht." in said and "4 Personen verließen ihn" in said
+    assert "12 Nachrichten gelöscht, bei 0 ging es nicht." in said and "verlassen haben ihn: 4 Personen" in said
     left = bob.sync(since=position)["rooms"]["leave"][room_id]
     assert [e["content"].get("body") for e in left["timeline"]["events"] if e["type"] == "m.room.message"] == []
     assert texts(bob, room_id) == [None] * 12
@@ -306,7 +306,7 @@ def test_a_notice_to_everybody_comes_once(notified: Any, monkeypatch: Any, capsy
     call = ("notice", "send", "--all", "--file", str(text), "--markdown", "--id", "wartung-1", "--rate", "1000")
     assert "would go to 2 people" in admin.ok(*call, "--dry-run")
     assert admin.ok(*call) == "Notice wartung-1: sent to 2 people.\n"
-    assert admin.ok(*call) == "Notice wartung-1: sent to 0 people, 2 had it already.\n"
+    assert admin.ok(*call) == "Notice wartung-1: sent to 0 people; 2 people had it already.\n"
     for person in (alice, bob):
         (content,) = notices(person)
         assert content["body"].startswith("**Wartung**") and content["msgtype"] == "m.text"
@@ -314,9 +314,9 @@ def test_a_notice_to_everybody_comes_once(notified: Any, monkeypatch: Any, capsy
         assert "<script>" not in content["formatted_body"]
     admin.ok("users", "unlock", "charlotte")
     admin.german()
-    assert admin.ok(*call) == "Mitteilung wartung-1: an 1 Personen gesendet, 2 hatten sie schon.\n"
+    assert admin.ok(*call) == "Mitteilung wartung-1: gesendet an 1 Person; schon vorher hatten sie 2 Personen.\n"
     daemon.restart()
-    assert "an 0 Personen" in admin.ok(*call)  # the database remembers
+    assert "gesendet an 0 Personen" in admin.ok(*call)  # the database remembers
 
 
 def test_notices_to_some(notified: Any, monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
@@ -325,12 +325,12 @@ def test_notices_to_some(notified: Any, monkeypatch: Any, capsys: Any, tmp_path:
     people = [person.again() for person in people]
     before = [len(notices(person)) for person in people]
     said = admin("notice", "send", "--to", "alice", "--to", "@bob:chat.test", "--to", "ghost", "Hello <b>")
-    assert said.status == 1 and "sent to 2 people" in said.out and "@ghost:chat.test has no account" in said.err
+    assert said.status == 1 and "sent to 2 people" in said.out and "@ghost:chat.test: has no account" in said.err
     assert [len(notices(person)) for person in people] == [before[0] + 1, before[1] + 1, before[2]]
     assert notices(people[0])[-1] == {"msgtype": "m.text", "body": "Hello <b>"}
     listed = tmp_path / "people.txt"
     listed.write_text("# a comment\nalice\n\ncharlotte\nalice\n")
-    assert "sent to 1 people, 1 had it already" in admin.ok("notice", "send", "--list", str(listed), "Hello <b>")
+    assert "sent to 1 person; 1 person had it already" in admin.ok("notice", "send", "--list", str(listed), "Hello <b>")
     for arguments in (("--all",), ("--all", "x", "--file", "y"), ("--all", " "), ("--all", "--file", "/nonexistent")):
         assert admin("notice", "send", *arguments).status == 1, arguments
 
@@ -343,3 +343,25 @@ def test_who_left_the_room_of_notices_is_invited_again(notified: Any, monkeypatc
     bob.ok("POST", f"/rooms/{q(room_id)}/leave")
     admin.ok("notice", "send", "--to", "bob", "come back")
     wait_until(lambda: room_id in bob.sync()["rooms"].get("invite", {}), what="the invitation")
+
+
+def test_one_who_cannot_be_told_holds_up_nobody(notified: Any, monkeypatch: Any, capsys: Any) -> None:
+    daemon, (alice, bob, _) = notified
+    admin, alice, bob = Admin(daemon, monkeypatch, capsys), alice.again(), bob.again()
+    before = len(notices(bob))
+    admin.ok("notice", "send", "--to", "alice", "first")
+    notices(alice)
+    (room_id,) = alice.sync()["rooms"]["join"]
+    admin.ok("rooms", "freeze", room_id)
+    said = admin("notice", "send", "--to", "alice", "--to", "bob", "second")
+    assert said.status == 1 and "sent to 1 person" in said.out and "@alice:chat.test: The administration" in said.err
+    assert len(notices(bob)) == before + 1
+    admin.ok("rooms", "unfreeze", room_id)
+
+
+def test_what_the_operator_does_is_in_the_log(admin: Admin, daemon: Daemon) -> None:
+    daemon.login("emine")
+    admin.ok("users", "lock", "emine")
+    admin.ok("users", "unlock", "emine")
+    lines = [line for line in daemon.output().splitlines() if "operator, user" in line]
+    assert any("/users/{userId}/flags/{flag}" in line and "@emine:chat.test" in line for line in lines), lines
