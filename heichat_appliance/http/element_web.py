@@ -21,7 +21,7 @@ from heichat_appliance.errors import not_found
 from heichat_appliance.http.element_config import element_config
 from heichat_appliance.http.files import send_file
 from heichat_appliance.http.fixed import ASK_AGAIN, FOREVER, Fixed, accepts_gzip
-from heichat_appliance.http.pages import LANGUAGES, Pages, language
+from heichat_appliance.http.pages import LANGUAGES, Pages, language, own_links
 from heichat_appliance.http.routing import Auth, Request, Response, Route
 from heichat_appliance.http.versions import element_encryption
 
@@ -166,7 +166,7 @@ class ElementWeb:
     def _missing(self, request: Request) -> Response:
         german = language(request) == "de"
         return self._pages.page(
-            request, "message.html", status=404,
+            request, "message.html", status=404, links=own_links(PATH),
             heading="Hier gibt es keine Weboberfläche" if german else "There is no web client here",
             sentence=(
                 "Sie können sich mit einer App verbinden; wie, steht auf der Startseite."
