@@ -40,6 +40,11 @@ class KeyObject:
     signatures: Mapping[str, str]
 
 
+def is_algorithm(name: str) -> bool:
+    """Whether this can be the name of an algorithm (appendices, "Common Namespaced Identifier Grammar")."""
+    return len(name) <= MAX_NAME and _ALGORITHM.fullmatch(name) is not None
+
+
 def invalid_signature(message: str) -> MatrixError:
     """400 `M_INVALID_SIGNATURE`."""
     return MatrixError(400, "M_INVALID_SIGNATURE", message)
@@ -88,11 +93,14 @@ def device_keys(value: object, user_id: str, device_id: str, where: str = "devic
     algorithms, keys = value.get("algorithms"), value.get("keys")
     if not isinstance(algorithms, list) or not all(isinstance(each, str) for each in algorithms):
         raise bad_json(f"{where}.algorithms must be a list of strings")
+    for algorithm in algorithms:
+        if not is_algorithm(algorithm):
+            raise invalid_param(f"{where}.algorithms: {algorithm[:MAX_NAME]!r} is not the name of an algorithm")
     if not isinstance(keys, dict) or not all(isinstance(each, str) for each in keys.values()):
         raise bad_json(f"{where}.keys must be an object of strings")
     for name, key in keys.items():
         algorithm, _, target = name.partition(":")
-        if not _ALGORITHM.fullmatch(algorithm) or target != device_id:
+        if not is_algorithm(algorithm) or target != device_id:
             raise invalid_param(f"{where}.keys: {name[:MAX_NAME]!r} is not an algorithm, a colon and the device ID")
         if algorithm in ("ed25519", "curve25519"):
             _public_key(key, f"{where}.keys.{algorithm}")

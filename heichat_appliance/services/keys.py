@@ -16,6 +16,8 @@ from heichat_appliance.store.events import Execute
 
 #: The most unclaimed one-time keys that a device may have of one algorithm.
 MAX_ONE_TIME_KEYS = 200
+#: The most algorithms of which a device may have one-time and fallback keys.
+MAX_ALGORITHMS = 10
 #: The most people of one query, and the most devices of one claim.
 MAX_QUERIED = 5_000
 MAX_CLAIMED = 5_000
@@ -67,7 +69,8 @@ class Keys:
     def claim(self, body: Json) -> Deferred[Json]:
         """Hand out one key for each device asked for; the answer of /keys/claim.
 
-        Devices without a key, unknown ones and those of other servers are left out. Raises 400, 413 M_TOO_LARGE.
+        Devices without a key, unknown ones and those of other servers are left out. Raises 400, 413 M_TOO_LARGE; then no
+        key was handed out.
         """
         wanted = _wanted_keys(body)
         parts = [wanted[start : start + CLAIMS_PER_JOB] for start in range(0, len(wanted), CLAIMS_PER_JOB)]
@@ -116,6 +119,8 @@ def store_upload(tx: Transaction, user_id: str, device_id: str, upload: CheckedU
         keys.forget_old_claims(tx, user_id, device_id, algorithm)
         if keys.counts(tx.execute, user_id, device_id)[0].get(algorithm, 0) > MAX_ONE_TIME_KEYS:
             raise invalid_param(f"one_time_keys: the server keeps at most {MAX_ONE_TIME_KEYS} of {algorithm}")
+    if keys.number_of_algorithms(tx.execute, user_id, device_id) > MAX_ALGORITHMS:
+        raise invalid_param(f"one_time_keys, fallback_keys: a device has keys of at most {MAX_ALGORITHMS} algorithms")
 
 
 def _upload(tx: Transaction, user_id: str, device_id: str, upload: CheckedUpload) -> Json:
@@ -153,6 +158,8 @@ def _wanted_keys(body: Json) -> list[tuple[str, str, str]]:
         for device_id, algorithm in devices.items():
             if not isinstance(algorithm, str):
                 raise bad_json(f"one_time_keys: {user_id[:255]}: every value must be the name of an algorithm")
+            if not devicekeys.is_algorithm(algorithm):
+                raise invalid_param(f"one_time_keys: {algorithm[:255]!r} is not the name of an algorithm")
             wanted.append((user_id, device_id, algorithm))
     if len(wanted) > MAX_CLAIMED:
         raise MatrixError(413, "M_TOO_LARGE", f"one_time_keys: at most {MAX_CLAIMED} devices at a time")

@@ -109,6 +109,16 @@ def counts(execute: Execute, user_id: str, device_id: str) -> tuple[dict[str, in
     return found, [row[0] for row in unused]
 
 
+def number_of_algorithms(execute: Execute, user_id: str, device_id: str) -> int:
+    """Of how many algorithms the device has one-time keys, claimed lately or not, or a fallback key."""
+    row = execute(
+        "SELECT count(*) FROM (SELECT algorithm FROM one_time_keys WHERE user_id = ?1 AND device_id = ?2 "
+        "UNION SELECT algorithm FROM fallback_keys WHERE user_id = ?1 AND device_id = ?2)",
+        (user_id, device_id),
+    ).fetchone()
+    return int(row[0])
+
+
 def one_time_key(execute: Execute, user_id: str, device_id: str, algorithm: str, key_id: str) -> str | None:
     """The one-time key of this name, claimed lately or not."""
     row = execute(

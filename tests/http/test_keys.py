@@ -87,6 +87,9 @@ async def test_a_query_for_many_people_gives_the_same(server):
         ({"keys": {"ed25519:PHONE": "short"}}, "M_INVALID_PARAM"),
         ({"keys": {"ED 25519:PHONE": "A" * 43}}, "M_INVALID_PARAM"),
         ({"keys": {"ed25519:PHONE": 7}}, "M_BAD_JSON"),
+        ({"algorithms": ["M Olm"]}, "M_INVALID_PARAM"),
+        ({"algorithms": ["m.olm", ""]}, "M_INVALID_PARAM"),
+        ({"algorithms": ["m" * 256]}, "M_INVALID_PARAM"),
         ({"algorithms": "m.olm"}, "M_BAD_JSON"),
         ({"more": 1.5}, "M_BAD_JSON"),
         ({"signatures": {ALICE: {}}}, "M_INVALID_SIGNATURE"),
@@ -193,7 +196,7 @@ async def test_claims_pass_over_what_is_not_there(server):
     alice.ok(await alice.post("/keys/upload", {"one_time_keys": kit.one_time_keys(1)}))
     assert await claim(alice, ALICE, "NONE") == {}
     assert await claim(alice, "@eve:elsewhere.example", "PHONE") == {}
-    assert await claim(alice, ALICE, "PHONE", algorithm="no such") == {}
+    assert await claim(alice, ALICE, "PHONE", algorithm="no_such") == {}
     assert await claim(alice, ALICE, "NONE", "PHONE") != {}
 
 
@@ -247,6 +250,7 @@ async def test_one_time_keys_need_device_keys_and_the_device_s_own_signature(ser
 @pytest_twisted.ensureDeferred
 async def test_numbers_are_limited(server, monkeypatch):
     monkeypatch.setattr(service, "MAX_ONE_TIME_KEYS", 5)
+    monkeypatch.setattr(service, "MAX_ALGORITHMS", 5)
     monkeypatch.setattr(service, "MAX_QUERIED", 5)
     monkeypatch.setattr(service, "MAX_CLAIMED", 5)
     alice, kit = await device(server, "alice", "PHONE")
@@ -262,6 +266,10 @@ async def test_numbers_are_limited(server, monkeypatch):
         "fallback_keys": {f"{CURVE}:F": kit.one_time_key(fallback=True), f"{CURVE}:G": kit.one_time_key(fallback=True)}
     }
     assert_refused(await alice.post("/keys/upload", two), 400, "M_INVALID_PARAM", "at most one")
+    for field in ("one_time_keys", "fallback_keys"):
+        many_algorithms = {field: {f"m{n}:K": kit.one_time_key() for n in range(5)}}  # beside signed_curve25519
+        assert_refused(await alice.post("/keys/upload", many_algorithms), 400, "M_INVALID_PARAM", "algorithms")
+    assert (await alice.post("/keys/upload")).json == {"one_time_key_counts": {CURVE: 4}}
     many = [f"@u{number}:{SERVER_NAME}" for number in range(6)]
     assert_refused(await alice.post("/keys/query", {"device_keys": {key: [] for key in many}}), 413, "M_TOO_LARGE")
     asked = {"one_time_keys": {key: {"PHONE": CURVE} for key in many}}

@@ -71,6 +71,7 @@ async function whileAway(url, alice, bob, roomId, recovery) {
     for (const [id] of said) await until("nothing can be read", async () => (await reading(again, roomId, id)).problem);
     let keys = 0;
     again.on(CryptoEvent.RehydrationProgress, (count) => (keys = count));
+    await until("the own public keys are there", () => again.getCrypto().userHasCrossSigningKeys(aliceId, true));
     await again.getCrypto().bootstrapCrossSigning({});
     await again.getCrypto().startDehydration();
     assert.ok(keys > 0);
