@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import re
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import t
-from heichat_appliance.admin.releases import MAX_ARCHIVE, Releases
+from heichat_appliance.admin.releases import Releases, too_large
 from heichat_appliance.admin.show import size
 from heichat_appliance.http.element_web import folder_of
 
+#: Bytes of an archive.
+MAX_ARCHIVE = 300 * 2**20
 _SECONDS = 60
 _PIECE = 256 * 1024
 _EXAMPLE = (
@@ -133,22 +135,25 @@ def _problems(releases: Releases, current: Path) -> Iterator[str]:
 
 @contextmanager
 def _opened(name: str) -> Iterator[IO[bytes]]:
-    """The archive, open; one from elsewhere is fetched into a nameless file first."""
-    scheme = urlsplit(name).scheme
-    try:
-        if scheme not in ("http", "https"):
-            with open(name, "rb") as file:
-                yield file
-            return
-        with tempfile.TemporaryFile() as file:
-            _fetch(name, file)
-            yield file
-    except (urllib.error.URLError, TimeoutError, ConnectionError, FileNotFoundError, IsADirectoryError) as error:
-        raise Trouble(t(f"{name} can't be read: {error}", f"{name} lässt sich nicht lesen: {error}")) from None
+    """A copy of the archive in a nameless file, which nobody can change between being checked and being unpacked."""
+    with tempfile.TemporaryFile() as copy:
+        try:
+            with _source(name) as source:
+                while piece := source.read(_PIECE):
+                    copy.write(piece)
+                    if copy.tell() > MAX_ARCHIVE:
+                        raise too_large(MAX_ARCHIVE)
+        except PermissionError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise Trouble(t(f"{name} can't be read: {error}", f"{name} lässt sich nicht lesen: {error}")) from None
+        yield copy
 
 
-def _fetch(url: str, file: IO[bytes]) -> None:
-    """http and https only, redirects too; proxies as the environment says."""
+def _source(name: str) -> Any:
+    """A file, or what an address answers: http and https only, redirects too; proxies as the environment says."""
+    if urlsplit(name).scheme not in ("http", "https"):
+        return open(name, "rb")
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -160,16 +165,7 @@ def _fetch(url: str, file: IO[bytes]) -> None:
         urllib.request.UnknownHandler,
     ):
         opener.add_handler(handler())
-    with opener.open(url, timeout=_SECONDS) as answer:
-        total = 0
-        while piece := answer.read(_PIECE):
-            total += len(piece)
-            if total > MAX_ARCHIVE:
-                raise Trouble(
-                    t(f"{url} is larger than {MAX_ARCHIVE >> 20} MiB", f"{url} ist größer als {MAX_ARCHIVE >> 20} MiB")
-                )
-            file.write(piece)
-    file.seek(0)
+    return opener.open(name, timeout=_SECONDS)
 
 
 @contextmanager

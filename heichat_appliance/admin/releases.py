@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -29,7 +29,6 @@ from heichat_appliance.admin.command import Trouble
 from heichat_appliance.admin.language import t
 from heichat_appliance.http.element_web import MAX_FILES, former_link, read_release
 
-MAX_ARCHIVE = 300 * 2**20
 MAX_UNPACKED = 500 * 2**20
 #: Characters of a path in the archive, and folders it may go down.
 MAX_PATH, MAX_DEPTH = 300, 12
@@ -180,14 +179,9 @@ def _point(link: Path, target: Path) -> None:
 
 
 def check_digest(archive: IO[bytes], digest: str) -> None:
-    """Raises Trouble if the file is too large or another one; leaves it at its beginning."""
-    found, total = sha256(), 0
+    """Raises Trouble if the file is another one; leaves it at its beginning."""
     archive.seek(0)
-    while piece := archive.read(_PIECE):
-        total += len(piece)
-        if total > MAX_ARCHIVE:
-            raise _too_large(MAX_ARCHIVE)
-        found.update(piece)
+    found = file_digest(archive, "sha256")
     archive.seek(0)
     if found.hexdigest() != digest:
         raise Trouble(
@@ -239,7 +233,7 @@ class _Bounded:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
-            raise _too_large(MAX_UNPACKED)
+            raise too_large(MAX_UNPACKED)
         return data
 
     def expect_the_end(self) -> None:
@@ -323,7 +317,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _too_large(most: int) -> Trouble:
+def too_large(most: int) -> Trouble:
+    """An archive of more than so many bytes, packed or unpacked."""
     return _hostile(t(f"it holds more than {most >> 20} MiB", f"es enthält mehr als {most >> 20} MiB"))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from heichat_appliance.admin import releases
+from heichat_appliance.admin import element, releases
 from heichat_appliance.admin.main import main
 from tests.element_kit import archive, member, release, release_files
 
@@ -184,12 +184,16 @@ def test_archives_that_are_too_large(
 ) -> None:
     digest = archive(tmp_path / "bomb", {**release_files("1"), "zeros": bytes(3 * 2**20)})
     assert (tmp_path / "bomb").stat().st_size < 2**20
-    for name, value in (("MAX_UNPACKED", 2**20), ("MAX_ARCHIVE", 2**10), ("MAX_FILES", 20), ("MAX_FOLDERS", 3)):
+    for name, value in (("MAX_UNPACKED", 2**20), ("MAX_FILES", 20), ("MAX_FOLDERS", 3)):
         with monkeypatch.context() as patch:
             patch.setattr(releases, name, value)
             assert install(config, tmp_path / "bomb", digest) == 1, name
         assert "it holds" in capsys.readouterr().err
         assert everything(home) == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(element, "MAX_ARCHIVE", 2**10)
+        assert install(config, tmp_path / "bomb", digest) == 1
+    assert "it holds more than" in capsys.readouterr().err
     assert install(config, tmp_path / "bomb", digest) == 0
 
 
