@@ -129,15 +129,30 @@ check_options() {
     for file in "$CERTIFICATE" "$KEY" "$LDAP_PASSWORD" "$LDAP_CA" ${TERMS:+"$TERMS/de.md" "$TERMS/en.md"}; do
         [ -z "$file" ] || [ -r "$file" ] || die "$file can't be read" "$file ist nicht lesbar"
     done
-    [ "$NAME" ] || NAME=$(configured server name)
+    [[ $NAME =~ ^[A-Za-z0-9.-]*$ ]] || die "--name must be a host name, not '$NAME'" "--name muss ein Rechnername sein, nicht '$NAME'"
+    if [ -f "$CONFIG" ]; then take_configured; fi
     [ "$NAME" ] || NAME=$(hostname -f 2>/dev/null || cat /etc/hostname)
-    [[ $NAME =~ ^[A-Za-z0-9.-]+$ ]] || die "--name must be a host name, not '$NAME'" "--name muss ein Rechnername sein, nicht '$NAME'"
     [ "$URL" ] || URL=https://$NAME$([ "$PORT" = 443 ] || echo ":$PORT")
+    [ -z "$PROXY" ] || [ -z "$CERTIFICATE" ] ||
+        die "with --behind-proxy the web server has the certificate" "mit --behind-proxy hat der Webserver das Zertifikat"
 }
 
-configured() { # SECTION KEY: what heichat.ini says, if there is one
-    [ -f "$CONFIG" ] || return 0
-    awk -v section="[$1]" -v key="$2" '/^\[/ { here = ($0 == section) } here && $1 == key && $2 == "=" { print $3 }' "$CONFIG"
+take_configured() { # what heichat.ini says goes: it is never changed here
+    local name listen
+    name=$(configured server name)
+    [ -z "$NAME" ] || [ "${NAME,,}" = "${name,,}" ] ||
+        die "this is the server $name (see $CONFIG), and the name can't be changed" "das ist der Server $name (siehe $CONFIG), und der Name lässt sich nicht ändern"
+    NAME=$name
+    URL=$(configured server public_url)
+    listen=$(configured server listen)
+    if [[ $listen =~ ssl:([0-9]+) ]]; then PORT=${BASH_REMATCH[1]} PROXY=''; else PROXY=1; fi
+}
+
+configured() { # SECTION KEY: what heichat.ini says
+    awk -v section="[$1]" -v key="$2" '
+        /^\[/ { here = ($0 == section); mine = 0 }
+        here && /^[^ \t#]/ { mine = ($1 == key && $2 == "="); sub(/^[^=]*= */, "") }
+        here && mine && !/^ *#/ { print }' "$CONFIG"
 }
 
 # -- small steps -------------------------------------------------------------------------------------------------
@@ -181,6 +196,8 @@ install_packages() {
     apt-get update -q -o Acquire::Retries=3 >/dev/null
     apt-get install -q -y --no-install-recommends -o Acquire::Retries=3 "${missing[@]}" >/dev/null
     changed "packages ${missing[*]}" "Pakete ${missing[*]}"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "Python 3.11 or newer is needed, as Debian 12 has it" "nötig ist Python 3.11 oder neuer, wie es Debian 12 hat"
 }
 
 make_user() {
@@ -252,9 +269,13 @@ back_up_before_upgrade() { # RELEASE that has been in use
 
 # -- configuration -----------------------------------------------------------------------------------------------
 
+has_own_certificate() { # whether the files in $TLS are in use
+    if [ -f "$CONFIG" ]; then grep -q "^[^#]*$TLS/chain.pem" "$CONFIG"; else [ -z "$PROXY" ]; fi
+}
+
 install_certificate() {
     local new=''
-    if [ "$PROXY" ]; then return; fi
+    if ! has_own_certificate; then return; fi
     if [ "$CERTIFICATE" ]; then
         put 640 heichat "$TLS/key.pem" <"$KEY" && new=1
         put 640 heichat "$TLS/chain.pem" <"$CERTIFICATE" && new=1
@@ -269,7 +290,7 @@ install_certificate() {
 }
 
 is_self_signed() {
-    [ -z "$PROXY" ] && [ "$(openssl x509 -in "$TLS/chain.pem" -noout -subject | cut -d= -f2-)" = \
+    has_own_certificate && [ "$(openssl x509 -in "$TLS/chain.pem" -noout -subject | cut -d= -f2-)" = \
         "$(openssl x509 -in "$TLS/chain.pem" -noout -issuer | cut -d= -f2-)" ]
 }
 
@@ -291,7 +312,10 @@ install_config() {
         put 644 root /etc/heichat/terms/de.md <"$TERMS/de.md" || true
         put 644 root /etc/heichat/terms/en.md <"$TERMS/en.md" || true
     fi
-    if [ -e "$CONFIG" ]; then return; fi
+    if [ -e "$CONFIG" ]; then
+        say "  = $CONFIG stays as it is" "  = $CONFIG bleibt, wie es ist"
+        return
+    fi
     values=("server.name=$NAME" "server.public_url=$URL" "server.listen=$(listeners)" "server.data_dir=$DATA")
     if [ "$ADMINS" ]; then values+=("server.admins=$ADMINS"); fi
     if [ "$EMAIL" ]; then values+=("server.support_email=$EMAIL"); fi
@@ -349,7 +373,7 @@ start() {
     if ! systemctl --quiet is-active heichat; then
         systemctl start heichat || not_started
         changed "heichat started" "heichat gestartet"
-    elif [ "${RESTART:-}" ]; then
+    elif [ "${RESTART:-}" ] || ! runs_this_release; then
         systemctl restart heichat || not_started
         changed "heichat restarted" "heichat neu gestartet"
     elif [ "${RELOAD:-}" ]; then
@@ -357,9 +381,16 @@ start() {
         changed "heichat has read the new certificate" "heichat hat das neue Zertifikat gelesen"
     fi
     if [ -z "$(ls "$BACKUPS")" ]; then
-        systemctl start heichat-backup
+        systemctl start heichat-backup ||
+            warn "the first backup failed: journalctl -u heichat-backup" "die erste Sicherung schlug fehl: journalctl -u heichat-backup"
         changed "first backup in $BACKUPS" "erste Sicherung in $BACKUPS"
     fi
+}
+
+runs_this_release() { # and not the one before, because an upgrade was broken off
+    local command
+    command=$(tr '\0' ' ' <"/proc/$(systemctl show heichat -p MainPID --value)/cmdline")
+    [[ $command == "$(readlink "$VENV")"/* ]]
 }
 
 not_started() {
@@ -423,6 +454,8 @@ what_is_left() {
 
 umask 022
 check_options
+exec 9>/run/heichat-install.lock
+flock -n 9 || die "it runs already" "es läuft schon"
 step "Packages, user, folders" "Pakete, Benutzer, Ordner"
 install_packages
 make_user

@@ -103,6 +103,21 @@ def _code(page: Path) -> str:
     return "\n".join(parts)
 
 
+def test_the_messages_that_troubleshooting_explains_are_said() -> None:
+    said = "\n".join(path.read_text("utf-8") for path in (ROOT / "heichat_appliance").rglob("*.py"))
+    table = (DOCS / "operators/troubleshooting.md").read_text("utf-8").split("| it says | so |")[1].split("\n## ")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    others = {
+        "Address already in use",
+        "Couldn't listen on",
+        "key values mismatch",
+        "can't be read: Permission denied",
+    }  # of libraries
+    messages = {message for cell in first for message in re.findall(r"`(.*?)`", cell)}
+    assert len(messages) > 5
+    assert [message for message in messages - others if message not in said] == []
+
+
 # -- links -------------------------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,29 @@ def test_a_second_run_changes_nothing_and_says_so(installed: Machine) -> None:
     assert tree(installed) == before
 
 
+def test_it_speaks_german(installed: Machine) -> None:
+    output = installed.run("env", "LC_ALL=de_DE.UTF-8", *INSTALL).stdout
+    assert "Es war nichts zu ändern." in output
+    assert "Ports, die die Firewall hereinlassen muss" in output
+
+
+def test_it_goes_by_the_configuration_that_is_there(installed: Machine) -> None:
+    config = installed.path("/etc/heichat/heichat.ini")
+    before, text = tree(installed), config.read_text()
+    changed = re.sub(r"(?m)^listen = ssl:.*$", "listen = tcp:8008:interface=127.0.0.1", text)
+    changed = re.sub(r"(?m)^(certificate|private_key) = .*\n", "", changed)
+    config.write_text(re.sub(r"(?m)^    tls:5349\n", "", changed))
+    try:
+        output = installed.run(INSTALL[0])
+        assert "the web server before it" in output.stdout and "HTTPS" not in output.stdout
+        assert "Nothing had to be changed." in output.stdout
+        assert "self-signed" not in output.stderr
+    finally:
+        config.write_text(text)
+    after = tree(installed)
+    assert {path for path in before if before[path] != after.get(path)} == {str(config)}
+
+
 def test_files_belong_to_root_and_secrets_are_not_readable_for_others(installed: Machine) -> None:
     shown = installed.shell(
         "stat -c '%a %U:%G %n' /etc/heichat /etc/heichat/heichat.ini /etc/heichat/ldap-password /etc/heichat/tls/key.pem "
@@ -164,6 +187,7 @@ def test_files_belong_to_root_and_secrets_are_not_readable_for_others(installed:
         (("--port",), "--port needs a value"),
         (("--ldap-ca", "/nowhere"), "/nowhere can't be read"),
         (("--prot", "443"), "unknown option --prot"),
+        (("--name", "other.uni.example"), f"this is the server {NAME}"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_done(
@@ -284,3 +308,10 @@ def test_an_upgrade_makes_a_backup_first_and_shows_the_way_back(booted: Machine)
     assert "heiCHAT 99." not in booted.shell("heichat-admin version")
     assert fetch(booted, "GET", "/_matrix/client/v3/account/whoami", token=token)["user_id"] == f"@bob:{NAME}"
     booted.run("systemctl", "start", "heichat-backup")  # the folder still belongs to the daemon's user
+
+    # As if the upgrade had been broken off after the switch: another run ends it.
+    new = next(path.name for path in booted.path("/opt/heichat/releases").iterdir() if path.name.startswith("99."))
+    booted.run("ln", "-sfn", f"/opt/heichat/releases/{new}", "/opt/heichat/venv")
+    output = booted.run(*INSTALL).stdout
+    assert "heichat restarted" in output and "1 changes" in output
+    assert "Nothing had to be changed." in booted.run(*INSTALL).stdout
