@@ -97,7 +97,7 @@ LIMITS = Section(
         Option("write_rate", number(0.01, 1e6), 20.0, "Other changes (receipts, typing, account data, keys) per person."),
         Option("write_burst", integer(1, 10**6), 200, "Other changes at once."),
         Option("to_device_rate", number(0.01, 1e6), 100.0, "Messages to devices (encryption keys) per person and second."),
-        Option("to_device_burst", integer(1000, 10**6), 20_000, "Messages to devices at once."),
+        Option("to_device_burst", integer(2500, 10**6), 20_000, "Messages to devices at once."),
         Option("read_rate", number(0.01, 1e6), 50.0, "Reading requests per person and second."),
         Option("read_burst", integer(1, 10**6), 500, "Reading requests at once."),
         Option("join_rate", number(0.001, 1e6), 1.0, "Joins and invitations per person and second."),

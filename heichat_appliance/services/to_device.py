@@ -16,8 +16,11 @@ from heichat_appliance.store import to_device as store
 MAX_CONTENT = 64 * 1024
 MAX_MESSAGES = 1_000
 #: The most messages of one sender that wait for one device. More are refused, never dropped; so nobody can fill the
-#: queue of a device that is off for others.
-MAX_WAITING = 5_000
+#: queue of a device that is off for others. Honest people do not come near: a lost telephone that nobody logs out gets
+#: some thousand keys a year from those who write most, and must not keep them from writing.
+MAX_WAITING = 20_000
+#: A message counts once, and once more for each so many bytes of it.
+CHARGED_BYTES = 8 * 1024
 #: How long transaction IDs are remembered, and how often old ones are looked for.
 REMEMBER_MS = 24 * 3600 * 1000
 PRUNE_MS = 10 * 60 * 1000
@@ -27,7 +30,7 @@ Message = tuple[str, str, str]
 
 
 class ToDevice:
-    """Sends messages to devices. `limiter` counts messages per sender."""
+    """Sends messages to devices. `limiter` counts messages, and large ones several times, per sender."""
 
     def __init__(self, engine: Engine, clock: Clock, limiter: RateLimiter) -> None:
         self._engine = engine
@@ -43,7 +46,8 @@ class ToDevice:
         M_LIMIT_EXCEEDED (too much from this person, or a device has too many waiting from them).
         """
         messages = _messages(body)
-        self._limiter.take(user_id, max(1, len(messages)))
+        charged = sum(len(content) // CHARGED_BYTES for _, _, content in messages)
+        self._limiter.take(user_id, max(1, len(messages) + charged))
         return self._engine.write(self._send, user_id, device_id, type, txn_id, messages)
 
     def _send(

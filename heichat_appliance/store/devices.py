@@ -76,9 +76,10 @@ def seen(execute: Execute, user_id: str, device_id: str, ts: int, ip: str) -> No
 
 
 def longest_unseen(execute: Execute, user_id: str, keep: int) -> list[str]:
-    """The devices of a person beyond the `keep` that were seen, or made, last."""
+    """The devices of a person beyond the `keep` that were seen, or made, last. A dehydrated one is never seen: it stays."""
     rows = execute(
-        "SELECT device_id FROM devices WHERE user_id = ? ORDER BY COALESCE(last_seen_ts, created_ts) DESC"
+        "SELECT device_id FROM devices WHERE user_id = ? AND (user_id, device_id) NOT IN ("
+        "SELECT user_id, device_id FROM dehydrated_devices) ORDER BY COALESCE(last_seen_ts, created_ts) DESC"
         " LIMIT -1 OFFSET ?",
         (user_id, keep),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 
+from heichat_appliance.services import sessions
 from tests.appliance import SERVER_NAME, Actor, Appliance
 from tests.encryption_kit import DeviceKit, PersonKit
 
@@ -85,6 +86,17 @@ async def test_a_new_one_replaces_the_old_one_and_the_same_again_changes_nothing
     for answer in (await alice.delete(PATH), await alice.get(PATH)):
         assert (answer.status, answer.errcode) == (404, "M_NOT_FOUND")
     assert server.daemon.engine.read("SELECT count(*) FROM to_device").fetchone() == (0,)
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_stays_however_many_devices_come_after_it(server, monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_DEVICES", 3)
+    alice = await server.login("alice", device_id="A")
+    alice.ok(await alice.put(PATH, body(DeviceKit(ALICE, "DRY"))))
+    for name in "BCDE":
+        alice = await server.login("alice", device_id=name)
+    assert (await alice.get(PATH)).json["device_id"] == "DRY"
+    assert {device["device_id"] for device in (await alice.get("/devices")).json["devices"]} == {"DRY", "C", "D", "E"}
 
 
 @pytest.mark.parametrize(

@@ -202,11 +202,12 @@ async def test_a_full_queue_refuses_one_sender_and_drops_nothing(server, monkeyp
 
 @pytest_twisted.ensureDeferred
 async def test_a_sender_is_limited_by_messages(tmp_path):
-    limits = {"limits": {"enabled": "yes", "to_device_rate": "1", "to_device_burst": "1000"}}
+    limits = {"limits": {"enabled": "yes", "to_device_rate": "1", "to_device_burst": "2500"}}
     server = await Appliance.start(tmp_path, plugins=PLUGINS, config=limits, clock=ManualClock())
-    alice = await server.login("alice", device_id="A")
-    many = {ALICE: {f"D{n}": {} for n in range(600)}}
-    first, second = await send(alice, many, "t1"), await send(alice, many, "t2")
+    alice, bob = await server.login("alice", device_id="A"), await server.login("bob")
+    many = {ALICE: {f"D{n}": {} for n in range(900)}}
+    large = {ALICE: {f"D{n}": {"x": "x" * 60_000} for n in range(110)}}  # counts as 880 messages
+    answers = [await send(sender, what, f"t{n}") for sender, what in ((alice, many), (bob, large)) for n in range(3)]
     await server.stop()
-    assert first.status == 200
-    assert (second.status, second.errcode) == (429, "M_LIMIT_EXCEEDED")
+    assert [answer.status for answer in answers] == [200, 200, 429] * 2
+    assert answers[2].errcode == answers[5].errcode == "M_LIMIT_EXCEEDED"
