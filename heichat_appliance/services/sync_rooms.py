@@ -115,12 +115,12 @@ class RoomSections:
                 return [same.json, self._counts(query, room_id, same.found, upto, False), b"}"]
         if new and gap is not None:  # what was stored before they joined, e.g. a tag, the device has not been told
             room_account_data = account_data.in_room(self._engine.read, query.viewer.user_id, room_id)
-        found, limited = self._tail(query, room_id, None if new else gap, upto)
+        found, limited = self._tail(query, room_id, None if new else gap, upto, joined_at)
         ephemeral, own_receipt = self._ephemeral(query, room_id, None if new else gap, upto)
         extra = self._account_data(query, room_account_data)
         if not new and not (found or limited or ephemeral or extra or own_receipt or query.full_state):
             return None
-        timeline = self._timeline(query, room_id, None if new else gap, found, limited, upto)
+        timeline = self._timeline(query, room_id, None if new else gap, found, limited, upto, joined_at)
         changed = self._state(query, room_id, None if new else gap, found, limited, upto)
         return [
             b'{"timeline":', *timeline,
@@ -171,7 +171,9 @@ class RoomSections:
             return False
         return all(self.sent_members.has(query, room_id, sender) for sender in same.senders)
 
-    def _tail(self, query: Query, room_id: str, gap: Gap | None, upto: int) -> tuple[list[StoredEvent], bool]:
+    def _tail(
+        self, query: Query, room_id: str, gap: Gap | None, upto: int, joined_at: int | None = None
+    ) -> tuple[list[StoredEvent], bool]:
         """The last events of a room that the person may see and the filter wants, and whether there are more.
 
         Without a gap the whole history counts. In a gap the person was joined throughout, so everything is visible.
@@ -183,7 +185,7 @@ class RoomSections:
         if gap is not None:
             found, limited = gap.events(room_id, reach)
         else:
-            found, limited = self._parts.visible_tail(query.viewer.user_id, room_id, upto, reach)
+            found, limited = self._parts.visible_tail(query.viewer.user_id, room_id, upto, reach, joined_at)
         if not unfiltered:
             kept = [event for event in found if _matches(wanted, event) and self._is_related_to(wanted, event)]
             found, limited = kept[-limit:], limited or len(kept) > limit
@@ -197,23 +199,23 @@ class RoomSections:
         return relations.has_child(self._engine.read, event.event_id, kinds, senders)
 
     def _timeline(self, query: Query, room_id: str, gap: Gap | None, found: list[StoredEvent], limited: bool,
-                  upto: int) -> list[bytes]:  # fmt: skip
+                  upto: int, joined_at: int | None = None) -> list[bytes]:  # fmt: skip
         start = found[0].pos - 1 if found else upto
         head = b'{"limited":%b,"prev_batch":"%b","events":[' % (
             b"true" if limited else b"false",
             str(Token(start, self._engine.epoch)).encode(),
         )
         if gap is None or self._parts.is_personal(query.viewer, query.ignored, found):
-            return [head, b",".join(self._render_all(query, room_id, found)), b"]}"]
+            return [head, b",".join(self._render_all(query, room_id, found, joined_at)), b"]}"]
         key = (room_id, "timeline", query.filter_key, len(found), limited)
         body = gap.shared.get(key)
         if body is None:
-            body = gap.shared[key] = b",".join(self._render_all(query, room_id, found))
+            body = gap.shared[key] = b",".join(self._render_all(query, room_id, found, joined_at))
         return [head, body, b"]}"]
 
-    def _render_all(self, query: Query, room_id: str, found: list[StoredEvent]) -> list[bytes]:
+    def _render_all(self, query: Query, room_id: str, found: list[StoredEvent], joined_at: int | None) -> list[bytes]:
         """The JSON of timeline events, filtered."""
-        events = self._parts.timeline(query.viewer, query.ignored, room_id, found)
+        events = self._parts.timeline(query.viewer, query.ignored, room_id, found, joined_at)
         return [self._pick_fields(query, event) for event in events]
 
     def _pick_fields(self, query: Query, json: bytes) -> bytes:
