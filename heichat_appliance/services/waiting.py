@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IDelayedCall
 
 from heichat_appliance.notify import Notifier
 
-#: Seconds of work at a stretch before others get a turn.
-SLICE = 0.01
+#: Seconds of work at a stretch before others get a turn, the packets of calls among them.
+SLICE = 0.005
 #: Time-outs of LONG seconds and more end at multiples of GRAIN seconds, so that those of one moment share a timer.
 LONG = 5.0
 GRAIN = 0.5
