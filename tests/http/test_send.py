@@ -486,12 +486,22 @@ async def test_canonical_aliases_lead_here(server):
 
 @pytest_twisted.ensureDeferred
 async def test_encryption_stays_on(server):
-    alice = await server.login("alice")
-    room_id = await alice.create_room()
+    alice, bob = await server.login("alice"), await server.login("bob")
+    room_id = await alice.create_room(invite=[bob.user_id])
+    await bob.join(room_id)
     await alice.set_state(room_id, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
     for weaker in ({"algorithm": "none"}, {"algorithm": "org.example.plain"}):
         refused(await alice.put(state_path(room_id, "m.room.encryption"), weaker), 403, "M_FORBIDDEN", "encryption")
     refused(await alice.put(state_path(room_id, "m.room.encryption"), {}), 400, "M_BAD_JSON", "content.algorithm")
+    # Whoever has no power can't even repeat it, and a moderator can't either.
+    levels = content(server, room_id, "m.room.power_levels")
+    same = {"algorithm": "m.megolm.v1.aes-sha2"}
+    for level in (0, 50):
+        await alice.set_state(
+            room_id, "m.room.power_levels", {**levels, "users": {**levels["users"], bob.user_id: level}}
+        )
+        refused(await bob.put(state_path(room_id, "m.room.encryption"), same), 403, "M_FORBIDDEN")
+        refused(await bob.put(state_path(room_id, "m.room.encryption"), {"algorithm": "x"}), 403, "M_FORBIDDEN")
     stronger = {"algorithm": "m.megolm.v1.aes-sha2", "rotation_period_msgs": 50}
     await alice.set_state(room_id, "m.room.encryption", stronger)
     assert content(server, room_id, "m.room.encryption") == stronger
