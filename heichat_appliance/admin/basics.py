@@ -12,6 +12,7 @@ from heichat_appliance.admin import backups, checkconfig
 from heichat_appliance.admin.client import NotRunning
 from heichat_appliance.admin.command import Call, Commands
 from heichat_appliance.admin.language import count, t
+from heichat_appliance.admin.show import plain, rows_as_json
 from heichat_appliance.config import ConfigErrors, example
 from heichat_appliance.db import invariants
 from heichat_appliance.plugins import all_sections
@@ -72,6 +73,7 @@ def register(commands: Commands) -> None:
         default=50,
         help=t("how many, the newest first (default 50)", "wie viele, die neuesten zuerst (sonst 50)"),
     )
+    listing.add_argument("--json", action="store_true", help=t("for programs", "für Programme"))
 
 
 def _version(call: Call) -> int:
@@ -151,10 +153,13 @@ def _reports(call: Call) -> int:
     """Reads only, so it may run beside the daemon."""
     with call.database() as connection:
         found = reports.newest(connection.execute, max(0, call.options.limit))
+    if call.options.json:
+        rows_as_json(found)
+        return 0
     for report in found:
         when = datetime.fromtimestamp(report.ts / 1000).astimezone().isoformat(" ", "seconds")
         what = " ".join(part for part in (report.user_id, report.room_id, report.event_id) if part)
         # What people write is shown as one line: control characters could deceive whoever reads it.
-        print(f"{when}  {report.reporter}  {what}  {json.dumps(report.reason, ensure_ascii=False)}")
+        print(f"{when}  {report.reporter}  {what}  {plain(json.dumps(report.reason, ensure_ascii=False), 10_000)}")
     print(count(len(found), "report|reports", "Meldung|Meldungen") + ".")
     return 0

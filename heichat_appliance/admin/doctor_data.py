@@ -22,7 +22,7 @@ from heichat_appliance.http.element_web import folder_of
 from heichat_appliance.services.signing import load_signer
 
 #: Milliseconds of a commit: beyond these people notice.
-SLOW_COMMIT, SLOWEST_COMMIT = 50.0, 500.0
+SLOW_COMMIT, SLOWEST_COMMIT = 20.0, 500.0
 #: Commits that are measured.
 COMMITS = 20
 #: Bytes of the write-ahead log: it should be cut off long before.

@@ -22,6 +22,7 @@ from heichat_appliance.admin import backups
 from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import t
 from heichat_appliance.admin.owner import give_to_owner_of
+from heichat_appliance.admin.show import size
 from heichat_appliance.db import copies, database
 from heichat_appliance.db.engine import connect
 from heichat_appliance.http.element_web import HOME as ELEMENT
@@ -74,6 +75,7 @@ def _restore(call: Call) -> int:
     try:
         with _unpacked(call.options.backup, data_dir) as folder:
             manifest = _check(folder, call)
+            _check_space(folder, data_dir)
             staged, epoch = _stage(folder, manifest, call)
         aside = _exchange(data_dir, staged)
     except (OSError, sqlite3.Error) as error:
@@ -125,6 +127,19 @@ def _check(folder: Path, call: Call) -> dict[str, object]:
     finally:
         connection.close()
     return manifest
+
+
+def _check_space(folder: Path, data_dir: Path) -> None:
+    """What is there stays, so there must be room for the backup beside it."""
+    needed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    free = shutil.disk_usage(data_dir).free
+    if free < needed * 1.05:
+        raise Trouble(
+            t(
+                f"{data_dir} has {size(free)} free, but the backup needs {size(needed)} beside what is there",
+                f"in {data_dir} sind {size(free)} frei, die Sicherung braucht neben dem Vorhandenen {size(needed)}",
+            )
+        )
 
 
 def _stage(folder: Path, manifest: dict[str, object], call: Call) -> tuple[Path, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from urllib.parse import quote
 
 from heichat_appliance.admin.command import Call, Commands, Parser, Run, Trouble
 from heichat_appliance.admin.language import count, t
 from heichat_appliance.admin.show import facts, plain, rows_as_json, size, table, when, yes
+from heichat_appliance.services.administration import ADMINISTRATOR
 from heichat_appliance.store import administration, aliases
 from heichat_appliance.store.administration import RoomRow
 
@@ -48,6 +50,16 @@ def register(commands: Commands) -> None:
         rooms, "unfreeze", lambda call: _freeze(call, False),
         en="undo freeze", de="das Einfrieren aufheben",
     )  # fmt: skip
+    promote = _one(
+        rooms, "promote", _promote, " ab123",
+        en="make a member an administrator of a room",
+        de="ein Mitglied zur Administratorin oder zum Administrator eines Raums machen",
+        more_en="For a room whose administrators have left the university, or will: somebody who has the power must still be in "
+        "it, since the change is made in their name. So promote first, then `users retire`.",
+        more_de="Für einen Raum, dessen Administratoren die Universität verlassen: Jemand mit den Rechten muss noch darin sein, "
+        "denn die Änderung geschieht in ihrem Namen. Also erst befördern, dann `users retire`.",
+    )  # fmt: skip
+    promote.add_argument("person", metavar="PERSON", help=t("user ID or Uni-ID", "Nutzer-ID oder Uni-ID"))
     _register_removals(rooms)
 
 
@@ -190,6 +202,17 @@ def _freeze(call: Call, frozen: bool) -> int:
     call.daemon.post(f"/rooms/{quote(row.room_id)}/frozen", {"value": frozen})
     done = t("is frozen", "ist eingefroren") if frozen else t("can be used again", "kann wieder benutzt werden")
     print(f"{row.room_id} {done}.")
+    return 0
+
+
+def _promote(call: Call) -> int:
+    row, user_id = _find(call), call.user_id(call.options.person)
+    level = call.daemon.post(f"/rooms/{quote(row.room_id)}/promote/{quote(user_id)}")["level"]
+    if level < ADMINISTRATOR:
+        print(t(f"Nobody in the room may do that; {user_id} has the level {level}.",
+                f"Niemand im Raum darf das; {user_id} hat die Stufe {level}."), file=sys.stderr)  # fmt: skip
+        return 1
+    print(t(f"{user_id} is an administrator of {row.room_id}.", f"{user_id} administriert jetzt {row.room_id}."))
     return 0
 
 

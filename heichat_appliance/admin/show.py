@@ -35,7 +35,7 @@ def plain(text: str | None, longest: int = 60) -> str:
     whoever reads a terminal."""
     if text is None:
         return "–"
-    safe = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text)
+    safe = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
     return safe if len(safe) <= longest else safe[: longest - 1] + "…"
 
 

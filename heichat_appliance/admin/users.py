@@ -163,7 +163,13 @@ def _show(call: Call) -> int:
     table(
         ("ID", "Name", t("since", "seit"), t("last seen", "zuletzt gesehen"), t("from", "von")),
         (
-            (d.device_id, plain(d.display_name, 40), when(d.created_ts), when(d.last_seen_ts), d.last_seen_ip or "–")
+            (
+                plain(d.device_id),
+                plain(d.display_name, 40),
+                when(d.created_ts),
+                when(d.last_seen_ts),
+                d.last_seen_ip or "–",
+            )
             for d in known
         ),
     )

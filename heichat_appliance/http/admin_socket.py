@@ -188,6 +188,9 @@ def _room_routes(service: Administration) -> list[Route]:
     async def shut_down(request: Request) -> Any:
         return {"left": await service.shut_down(request.params["roomId"], request.body.reason)}
 
+    async def promote(request: Request) -> Any:
+        return {"level": await service.promote(request.params["roomId"], request.params["userId"])}
+
     async def redact(request: Request) -> Any:
         room_id, event_id = request.params["roomId"], request.params["eventId"]
         return {"event_id": await service.redact(room_id, event_id, request.body.reason)}
@@ -199,6 +202,7 @@ def _room_routes(service: Administration) -> list[Route]:
     return [
         _row("POST", "/rooms/{roomId}/frozen", freeze, _Flag),
         _row("POST", "/rooms/{roomId}/shut-down", shut_down, _Reason),
+        _row("POST", "/rooms/{roomId}/promote/{userId}", promote),
         _row("POST", "/rooms/{roomId}/redact", redact_all, _Reason),
         _row("POST", "/rooms/{roomId}/redact/{eventId}", redact, _Reason),
     ]

@@ -25,7 +25,9 @@ from heichat_appliance.store import media as media_store
 
 #: Events that one write job makes, so that nobody who writes meanwhile waits for long.
 AT_ONCE = 10
-MEMBER = "m.room.member"
+MEMBER, LEVELS = "m.room.member", "m.room.power_levels"
+#: The power level of a room's administrators.
+ADMINISTRATOR = 100
 
 
 class Administration:
@@ -136,6 +138,29 @@ class Administration:
             403, "M_FORBIDDEN",
             "nobody in the room may redact this event / niemand im Raum darf dieses Ereignis löschen",
         )  # fmt: skip
+
+    def promote(self, room_id: str, user_id: str) -> Deferred[int]:
+        """Give a member the power of whoever has most in the room, at most 100: for a room whose administrators are
+        leaving. The level that they have then. 404 M_NOT_FOUND, 403 M_FORBIDDEN if nobody in the room may."""
+        self._check_room(room_id)
+        return self._engine.write(self._promote, room_id, user_id)
+
+    def _promote(self, tx: Transaction, room_id: str, user_id: str) -> int:
+        view = self._timeline.view(tx, room_id)
+        if view.membership(user_id) != "join":
+            raise MatrixError(403, "M_FORBIDDEN", f"{user_id} is not in this room / {user_id} ist nicht in diesem Raum")
+        event = view.get((LEVELS, ""))
+        content: dict[str, Any] = event.content if event is not None else {}
+        named = content.get("users", {})
+        sender = max(
+            (one for one in (*view.levels.creators, *named) if view.membership(one) == "join"),
+            key=view.levels.user, default=user_id,
+        )  # fmt: skip
+        level = min(view.levels.user(sender), ADMINISTRATOR)
+        if level > view.levels.user(user_id):
+            content = {**content, "users": {**named, user_id: level}}
+            self._timeline.append(tx, view, type=LEVELS, sender=sender, state_key="", content=content)
+        return view.levels.user(user_id)
 
     def _check_room(self, room_id: str) -> None:
         if state.room_version(self._engine.read, room_id) is None:

@@ -193,11 +193,12 @@ def test_verify_and_reports_beside_the_running_daemon(admin: Admin, daemon: Daem
     alice = daemon.login("alice")
     room_id = alice.create_room()
     event_id = alice.send(room_id, "x")
-    alice.ok("POST", f"/rooms/{q(room_id)}/report/{q(event_id)}", {"reason": "rude\n2030-01-01 all is well"})
+    alice.ok("POST", f"/rooms/{q(room_id)}/report/{q(event_id)}", {"reason": "rude\n2030-01-01 all is well\u202e"})
     said = admin.ok("verify", "--media")
     assert "The daemon runs" in said and "Everything is whole." in said
     lines = admin.ok("reports").splitlines()
     assert len(lines) == 2 and alice.user_id in lines[0] and event_id in lines[0] and '"rude\\n2030' in lines[0]
+    assert "\u202e" not in lines[0] and admin("reports", "--json").json[0]["reason"].startswith("rude")
     admin.german()
     assert "Alles ist heil." in admin.ok("verify")
 

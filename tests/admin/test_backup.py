@@ -378,6 +378,18 @@ def test_a_restore_that_was_cut_off_lets_no_daemon_start(
     assert texts(alice.again(), room_id) == ["kept"]
 
 
+def test_there_must_be_room_for_both(running: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon, admin = running
+    backup = make(admin, tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    assert "has 1000 B free, but the backup needs" in admin("backup", str(tmp_path / "other")).err
+    daemon.stop()
+    before = sorted(os.listdir(daemon.data_dir))
+    assert "beside what is there" in admin("restore", str(backup)).err
+    assert sorted(os.listdir(daemon.data_dir)) == before
+
+
 def test_the_old_data_are_kept(running: Any, tmp_path: Path) -> None:
     daemon, admin = running
     alice = daemon.login("alice")

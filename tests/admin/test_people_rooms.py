@@ -62,7 +62,7 @@ def test_show_says_everything_of_a_person(admin: Admin, daemon: Daemon) -> None:
     said = admin.ok("users", "show", "alice")
     for part in (alice.user_id, "alice.mueller@uni.example", alice.login["device_id"], "127.0.0.1", room_id, "Seminar"):
         assert part in said, part
-    assert "\x1b" not in said and "\u202e" not in said and "Phone\\x1b" in said
+    assert "\x1b" not in said and "\u202e" not in said and "Phone\\u001b" in said
     admin.german()
     assert "zuletzt gesehen" in admin.ok("users", "show", "@alice:chat.test")
     said = admin("users", "show", "nobody")
@@ -244,6 +244,31 @@ def test_who_redacts_when_the_sender_has_left(admin: Admin, daemon: Daemon) -> N
     admin.german()
     said = admin("rooms", "redact", other, event_id)
     assert said.status == 1 and "niemand im Raum darf" in said.err
+
+
+@pytest.mark.parametrize("version", ["11", "12"])
+def test_promote_before_the_administrator_leaves(admin: Admin, daemon: Daemon, version: str) -> None:
+    room_id, (gurpreet, bob, _) = shared_room(daemon, "gurpreet", "bob", "charlotte", room_version=version)
+    path = f"/rooms/{q(room_id)}/state/m.room.power_levels/"
+    assert admin.ok("rooms", "promote", room_id, "bob") == f"@bob:chat.test is an administrator of {room_id}.\n"
+    levels = bob.ok("GET", path)
+    assert levels["users"]["@bob:chat.test"] == 100 and levels["state_default"] == 50
+    assert admin("rooms", "promote", room_id, "bob").status == 0  # once more changes nothing
+    assert admin("rooms", "promote", room_id, "david").status == 1  # not in the room
+    gurpreet.ok("POST", f"/rooms/{q(room_id)}/leave")
+    bob.ok("PUT", f"/rooms/{q(room_id)}/state/m.room.topic/", {"topic": "goes on"})
+    admin.ok("rooms", "promote", room_id, "charlotte")
+    bob.ok("POST", f"/rooms/{q(room_id)}/leave")
+    assert daemon.login("charlotte").ok("GET", path)["users"]["@charlotte:chat.test"] == 100
+
+
+def test_promote_where_nobody_has_the_power(admin: Admin, daemon: Daemon) -> None:
+    room_id, (gurpreet, bob) = shared_room(daemon, "gurpreet", "bob")
+    gurpreet.ok("POST", f"/rooms/{q(room_id)}/leave")
+    admin.german()
+    said = admin("rooms", "promote", room_id, "bob")
+    assert said.status == 1 and said.err == "Niemand im Raum darf das; @bob:chat.test hat die Stufe 0.\n"
+    assert bob.ok("GET", f"/rooms/{q(room_id)}/state/m.room.power_levels/")["users"].get(bob.user_id) is None
 
 
 # -- media -------------------------------------------------------------------------------------------------------
