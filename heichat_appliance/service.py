@@ -83,8 +83,11 @@ class HeichatService(Service):
 
         Service.startService(self)
         _allow_many_connections()
-        reactor.callWhenRunning(_end_well_on_sigterm)  # type: ignore[attr-defined]
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))  # type: ignore[attr-defined]
+        reactor.callWhenRunning(_end_well_on, signal.SIGTERM)  # type: ignore[attr-defined]
+        if self._config.demo:  # its terminal was closed
+            reactor.callWhenRunning(_end_well_on, signal.SIGHUP)  # type: ignore[attr-defined]
+        else:
+            signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self._reload))  # type: ignore[attr-defined]
         try:
             self._appliance = Appliance(self._config, reactor)
         except (DatabaseRefused, ConfigErrors) as error:
@@ -138,15 +141,15 @@ def _allow_many_connections() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _end_well_on_sigterm() -> None:
-    """Stop in order on SIGTERM, with exit status 0: twistd by itself would stop in order and then die of the signal."""
+def _end_well_on(number: int) -> None:
+    """Stop in order on a signal, with exit status 0: twistd by itself would stop in order and then die of the signal."""
     from twisted.internet import reactor
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_IGN)
         reactor.callFromThread(reactor.stop)  # type: ignore[attr-defined]
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(number, stop)
 
 
 def _refuse_start(reason: str) -> None:

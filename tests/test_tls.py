@@ -105,7 +105,7 @@ class SecureDaemon(Daemon):
     """With TCP for the tests' clients and TLS beside it."""
 
     def __init__(self, folder: Path, private_key: Path, certificate: Path) -> None:
-        self.secure = free_port()
+        self.secure, self.relay = free_port(), free_port()
         super().__init__(folder)
         self._write_config(
             {
@@ -114,18 +114,25 @@ class SecureDaemon(Daemon):
                     f"ssl:{self.secure}:interface=127.0.0.1:privateKey={private_key}:certKey={certificate}"
                 },
                 "limits": {"enabled": "no", "connections_per_address": "10000"},
+                "calls": {
+                    "enabled": "yes",
+                    "listen": f"tls:127.0.0.1:{self.relay}",
+                    "certificate": str(certificate),
+                    "private_key": str(private_key),
+                    "allow_networks": "127.0.0.0/8",
+                },
             }
         )
 
-    def handshake(self, context: ssl.SSLContext) -> ssl.SSLSocket:
+    def handshake(self, context: ssl.SSLContext, port: int = 0) -> ssl.SSLSocket:
         """A new connection."""
         return context.wrap_socket(
-            socket.create_connection(("127.0.0.1", self.secure), 20), server_hostname="127.0.0.1"
+            socket.create_connection(("127.0.0.1", port or self.secure), 20), server_hostname="127.0.0.1"
         )
 
-    def serial(self) -> int:
+    def serial(self, port: int = 0) -> int:
         """The serial number of the certificate that a new connection is shown."""
-        with self.handshake(anybody()) as connection:
+        with self.handshake(anybody(), port) as connection:
             return serial_of(connection)
 
     def hang_up_signal(self) -> None:
@@ -194,6 +201,15 @@ def test_a_broken_file_keeps_the_old_certificate_and_the_log_says_why(daemon: Se
     certificates.make(daemon.folder)
     daemon.hang_up_signal()
     wait_until(lambda: daemon.serial() != serial, what="the new certificate")
+
+
+def test_the_relay_gets_the_new_certificate_too(daemon: SecureDaemon) -> None:
+    before = daemon.serial()
+    assert daemon.serial(daemon.relay) == before
+    certificates.make(daemon.folder)
+    daemon.hang_up_signal()
+    wait_until(lambda: daemon.serial() != before, what="the new certificate")
+    assert daemon.serial(daemon.relay) == daemon.serial()
 
 
 class Load:

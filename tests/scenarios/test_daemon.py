@@ -230,6 +230,17 @@ def test_tls_beside_tcp(tmp_path: Path) -> None:
 # -- the first minute --------------------------------------------------------------------------------------------
 
 
+def test_the_demo_ends_with_its_terminal(tmp_path: Path) -> None:
+    port = free_port()
+    daemon = Daemon(tmp_path, args=["--demo", "--demo-port", str(port)])
+    daemon.port, daemon.url = port, f"http://127.0.0.1:{port}"
+    with daemon:
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        assert daemon.process.wait(STOP_SECONDS) == 0
+        assert "heiCHAT has stopped" in daemon.output()
+
+
 def test_demo_runs_without_configuration_and_says_who_may_log_in(tmp_path: Path) -> None:
     port = free_port()
     daemon = Daemon(tmp_path, args=["--demo", "--demo-port", str(port)])
