@@ -61,16 +61,16 @@ class Administration:
     # -- rooms ---------------------------------------------------------------------------------------------------
 
     def freeze(self, room_id: str, frozen: bool) -> Deferred[None]:
-        """Let nothing be added to a room any more but leaving, or give it free. 404 M_NOT_FOUND."""
-        self._check_room(room_id)
+        """Let nothing be added to a room any more but leaving, or give it free. 404 M_NOT_FOUND, 403 M_FORBIDDEN."""
+        self._check_closable(room_id)
         return self._frozen.freeze(room_id, frozen)
 
     async def shut_down(self, room_id: str, reason: str | None) -> int:
-        """Freeze a room for good: everybody leaves, its addresses go. How many left. 404 M_NOT_FOUND.
+        """Freeze a room for good: everybody leaves, its addresses go. How many left. 404 M_NOT_FOUND, 403 M_FORBIDDEN.
 
         What a crash cuts off is continued by doing it again.
         """
-        self._check_room(room_id)
+        self._check_closable(room_id)
         await self._frozen.freeze(room_id, True)
         await self._engine.write(self._unlist, room_id)
         content = {"membership": "leave", "reason": _reason(reason)}
@@ -165,6 +165,15 @@ class Administration:
     def _check_room(self, room_id: str) -> None:
         if state.room_version(self._engine.read, room_id) is None:
             raise not_found("there is no such room / diesen Raum gibt es nicht")
+
+    def _check_closable(self, room_id: str) -> None:
+        """The service itself must always be able to write to people: without that nobody could agree to new terms."""
+        self._check_room(room_id)
+        if administration.is_notice_room(self._engine.read, room_id):
+            raise MatrixError(
+                403, "M_FORBIDDEN",
+                "this is somebody's room of notices from the service / dies ist der Raum für Mitteilungen des Dienstes",
+            )  # fmt: skip
 
     # -- people --------------------------------------------------------------------------------------------------
 

@@ -186,6 +186,16 @@ def set_frozen(tx: Transaction, room_id: str, frozen: bool, ts: int) -> None:
         tx.execute("DELETE FROM frozen_rooms WHERE room_id = ?", (room_id,))
 
 
+def is_notice_room(execute: Execute, room_id: str) -> bool:
+    """Whether it is somebody's room "Server Notices"."""
+    row = execute(
+        "SELECT EXISTS (SELECT 1 FROM memberships AS m JOIN notice_rooms AS n ON n.user_id = m.user_id "
+        "AND n.room_id = m.room_id WHERE m.room_id = ?)",
+        (room_id,),
+    ).fetchone()
+    return bool(row[0])
+
+
 # -- the server itself -------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from heichat_appliance.db.database import DatabaseRefused, prepare
 from tests.admin.kit import Admin
 from tests.admin.test_people_rooms import shared_room, texts, upload
 from tests.appliance import q
@@ -376,6 +377,57 @@ def test_a_restore_that_was_cut_off_lets_no_daemon_start(
     daemon.output_path.unlink()
     daemon.start()
     assert texts(alice.again(), room_id) == ["kept"]
+
+
+def test_wherever_a_restore_is_cut_off_nothing_is_lost(
+    running: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends at each of the steps that move things: no daemon starts over half of it, and again does it."""
+    daemon, admin = running
+    alice = daemon.login("alice")
+    upload(alice, b"abc")
+    room_id = alice.create_room()
+    backup = make(admin, tmp_path / "backups")
+    newest = alice.send(room_id, "only in the old data")
+    daemon.stop()
+    original = daemon.data_dir.rename(tmp_path / "original")
+    rename, steps = Path.rename, 0
+
+    def ends_at(number: int) -> Any:
+        def cut(path: Path, target: Any) -> Path:
+            nonlocal steps
+            steps += 1
+            if steps == number:
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        return cut
+
+    for number in range(1, 20):
+        shutil.copytree(original, daemon.data_dir)
+        steps = 0
+        monkeypatch.setattr(Path, "rename", ends_at(number))
+        status = admin("restore", str(backup), "--quick").status
+        monkeypatch.setattr(Path, "rename", rename)
+        if status == 0:
+            break
+        with pytest.raises(DatabaseRefused, match="cut off"):
+            prepare(daemon.data_dir, "chat.test")
+        admin.ok("restore", str(backup), "--quick")
+        assert _has_event(daemon.data_dir / "heichat.db", newest) is False
+        kept = daemon.data_dir.glob("before-restore-*/heichat.db")
+        assert any(_has_event(path, newest) for path in kept), number
+        assert "Everything is whole." in admin.ok("verify", "--media")
+        shutil.rmtree(daemon.data_dir)
+    assert number > 6, "too few steps: does this test still cut the right ones?"
+
+
+def _has_event(database: Path, event_id: str) -> bool:
+    connection = sqlite3.connect(database)
+    try:
+        return connection.execute("SELECT 1 FROM events WHERE event_id = ?", (event_id,)).fetchone() is not None
+    finally:
+        connection.close()
 
 
 def test_there_must_be_room_for_both(running: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -377,11 +378,18 @@ def test_one_who_cannot_be_told_holds_up_nobody(notified: Any, monkeypatch: Any,
     admin.ok("notice", "send", "--to", "alice", "first")
     notices(alice)
     (room_id,) = alice.sync()["rooms"]["join"]
-    admin.ok("rooms", "freeze", room_id)
+    for command in ("freeze", "shut-down"):
+        said = admin("rooms", command, room_id)
+        assert said.status == 1 and "room of notices" in said.err
+    daemon.stop()
+    database = sqlite3.connect(daemon.data_dir / "heichat.db")  # what the operator can't do, for once
+    with database:
+        database.execute("INSERT INTO frozen_rooms VALUES (?, 0)", (room_id,))
+    database.close()
+    daemon.start()
     said = admin("notice", "send", "--to", "alice", "--to", "bob", "second")
     assert said.status == 1 and "sent to 1 person" in said.out and "@alice:chat.test: The administration" in said.err
-    assert len(notices(bob)) == before + 1
-    admin.ok("rooms", "unfreeze", room_id)
+    assert len(notices(bob.again())) == before + 1
 
 
 def test_what_the_operator_does_is_in_the_log(admin: Admin, daemon: Daemon) -> None:
