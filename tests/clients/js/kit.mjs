@@ -114,7 +114,7 @@ async function agreeInBrowser(link) {
     assert.equal(shown.status, 200, page);
     const form = page.match(/<form method="post" action="([^"]+)">([\s\S]*?)<\/form>/);
     assert.ok(form, page);
-    assert.equal(form[2].match(/<button type="submit">([^<]*)</)[1].trim(), "Einverstanden");
+    assert.equal(form[2].match(/<button type="submit"[^>]*>([^<]*)</)[1].trim(), "Einverstanden");
     const fields = new URLSearchParams();
     for (const [, name, value] of form[2].matchAll(/<input type="hidden" name="([^"]*)" value="([^"]*)">/g)) {
         fields.set(name, value.replaceAll("&#34;", '"').replaceAll("&amp;", "&"));
