@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from heichat_appliance import __version__
+from heichat_appliance.admin.language import t
 from heichat_appliance.db import copies, invariants
 from heichat_appliance.db.database import DATABASE
 from heichat_appliance.db.engine import connect
@@ -147,7 +148,12 @@ def _copy_one(source: Path, target: Path, expected: str) -> bool:
         outgoing.flush()
         os.fsync(outgoing.fileno())
     if found.hexdigest() != expected:
-        raise OSError(f"{source}: its content is not what it was (SHA-256 {found.hexdigest()})")
+        raise OSError(
+            t(
+                f"{source}: its content is not what it was (SHA-256 {found.hexdigest()})",
+                f"{source}: der Inhalt ist nicht mehr der alte (SHA-256 {found.hexdigest()})",
+            )
+        )
     return True
 
 
@@ -165,11 +171,23 @@ def manifest_of(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         wrong = manifest["format"] != FORMAT or not isinstance(manifest["files"], dict)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} is no backup: {MANIFEST}: {error}") from None
+        raise ValueError(
+            t(f"{folder} is no backup: {MANIFEST}: {error}", f"{folder} ist keine Sicherung: {MANIFEST}: {error}")
+        ) from None
     if wrong:
-        raise ValueError(f"{folder} is a backup of a format that this version does not know")
+        raise ValueError(
+            t(
+                f"{folder} is a backup of a format that this version does not know",
+                f"{folder} ist eine Sicherung in einem Format, das diese Version nicht kennt",
+            )
+        )
     if not {DATABASE, "signing.key"} <= set(manifest["files"]) or any("/" in name for name in manifest["files"]):
-        raise ValueError(f"{folder} is no whole backup: {MANIFEST} lacks the database or the signing key")
+        raise ValueError(
+            t(
+                f"{folder} is no whole backup: {MANIFEST} lacks the database or the signing key",
+                f"{folder} ist keine ganze Sicherung: in {MANIFEST} fehlt die Datenbank oder der Signaturschlüssel",
+            )
+        )
     return dict(manifest)
 
 
@@ -180,7 +198,7 @@ def check(folder: Path, *, histories: bool = True, hashes: bool = False) -> Iter
     for name, expected in manifest["files"].items():
         try:
             if digest(folder / name) != expected:
-                yield f"{name} is not as it was when the backup was made"
+                yield t(f"{name} is not as it was when the backup was made", f"{name} ist nicht wie bei der Sicherung")
         except OSError as error:
             yield f"{name}: {error}"
     try:
@@ -200,11 +218,15 @@ def _check_media(files: Path, connection: sqlite3.Connection, hashes: bool) -> I
     for name, size in media.contents(connection.execute):
         path = files / name[:2] / name
         if not path.is_file():
-            yield f"the file {name} is missing"
+            yield t(f"the file {name} is missing", f"die Datei {name} fehlt")
         elif path.stat().st_size != size:
-            yield f"the file {name} has {path.stat().st_size} bytes instead of {size}"
+            found = path.stat().st_size
+            yield t(
+                f"the file {name} has {found} bytes instead of {size}",
+                f"die Datei {name} hat {found} Bytes statt {size}",
+            )
         elif hashes and digest(path) != name:
-            yield f"the file {name} has another content"
+            yield t(f"the file {name} has another content", f"die Datei {name} hat einen anderen Inhalt")
 
 
 def check_media(data_dir: Path, connection: sqlite3.Connection, hashes: bool) -> Iterator[str]:
