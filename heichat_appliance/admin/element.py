@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import os
 import re
 import tempfile
 import urllib.request
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import t
+from heichat_appliance.admin.owner import as_owner_of
 from heichat_appliance.admin.releases import Releases, too_large
 from heichat_appliance.admin.show import size
 from heichat_appliance.http.element_web import folder_of
@@ -80,7 +80,7 @@ def _digest(value: str) -> str:
 
 def _install(call: Call) -> int:
     releases = Releases(folder_of(call.config))
-    with _opened(call.options.archive) as archive, _as_owner_of(releases.folder):
+    with _opened(call.options.archive) as archive, as_owner_of(releases.folder):
         try:
             record = releases.install(archive, call.options.sha256, call.options.archive)
         except OSError as error:  # a full disk, a folder that may not be written
@@ -166,22 +166,3 @@ def _source(name: str) -> Any:
     ):
         opener.add_handler(handler())
     return opener.open(name, timeout=_SECONDS)
-
-
-@contextmanager
-def _as_owner_of(folder: Path) -> Iterator[None]:
-    """Root unpacks as whoever owns the place, which need not trust root, nor root it: links there lead root nowhere."""
-    if os.geteuid() != 0:
-        yield
-        return
-    place = next(parent for parent in folder.absolute().parents if parent.exists()).stat()
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(place.st_gid)
-    os.seteuid(place.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
