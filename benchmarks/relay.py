@@ -11,7 +11,8 @@ relay and somebody without one. Meanwhile people send 100 messages a second to a
 packet's delay is the kernel's time of its arrival less the clock before it was sent; jitter is a delay less the smallest
 of its direction.
 
-The server is pinned to core 0, all load to core 1. coturn is Debian's, with relay-threads=1.
+The server is pinned to core 0, all load to core 1. coturn is Debian's, with relay-threads=1. "Bare loop" is a Python program of
+`recvfrom_into` and `sendto` and nothing else.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ from . import calls, report
 from .client import Person
 from .servers import SERVER_CORE, Heichat, alone
 from .turn import Client, Relay, frame, udp
+
+#: Where to send, where it comes out, and what to send.
+Way = tuple[socket.socket, socket.socket, bytes]
+#: Microseconds of CPU a packet, by kind and packets at a time.
+Costs = dict[tuple[str, int], float]
 
 SIZE, BURST = 1200, 32
 PEOPLE = [f"m{number:04}" for number in range(10)]
@@ -81,6 +87,7 @@ def main() -> None:
 
 async def measure(folder: Path, quick: bool) -> str:
     packets, rounds, seconds = (3_000, 1, 5) if quick else (30_000, 5, 30)
+    bare = echo(packets, rounds)
     with coturn(folder / "coturn") as relay:
         theirs = cpu(relay, packets, rounds)
         their_jitter = calls.jitter(relay, seconds)
@@ -95,9 +102,7 @@ async def measure(folder: Path, quick: bool) -> str:
     finally:
         server.stop()
     rows = [("no server", calls.jitter(None, seconds)), ("coturn", their_jitter), ("heiCHAT", quiet)]
-    return (
-        f"{cpu_table(ours, theirs)}\n\n{calls.table([*rows, ('heiCHAT, 100 messages/s', busy)])}\n\n{report.machine()}."
-    )
+    return f"{cpu_table(ours, theirs, bare)}\n\n{calls.table([*rows, ('heiCHAT, 100 messages/s', busy)])}\n\n{report.machine()}."
 
 
 @contextmanager
@@ -110,21 +115,43 @@ def coturn(folder: Path) -> Iterator[Relay]:
 # CPU
 
 
-def cpu(relay: Relay, packets: int, rounds: int) -> dict[tuple[str, int], float]:
+def cpu(relay: Relay, packets: int, rounds: int) -> Costs:
     """Microseconds of CPU a packet, for each kind and size of burst."""
     found = {}
     for kind in KINDS:
         with path(relay, kind) as (source, target, data):
             for burst in (BURST, 1):
-                times = max(1, packets // burst // (1 if burst > 1 else 4))
-                found[kind, burst] = median(timed(relay, source, target, data, times, burst) for _ in range(rounds))
+                found[kind, burst] = cost(relay.pid, (source, target, data), burst, packets, rounds)
                 print(f"{relay.name}: {kind}, {burst}: {found[kind, burst]:.1f} µs", file=sys.stderr, flush=True)
     return found
 
 
+def echo(packets: int, rounds: int) -> dict[int, float]:
+    """The same for a bare loop of `recvfrom_into` and `sendto`: no relay in Python can cost less."""
+    loop = "while True: size, sender = s.recvfrom_into(b); s.sendto(v[:size], sender)"
+    program = f"""
+import socket
+s, b = socket.socket(type=socket.SOCK_DGRAM), bytearray(65536)
+v = memoryview(b)
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+{loop}"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        os.sched_setaffinity(process.pid, {SERVER_CORE % (os.cpu_count() or 1)})
+        client = udp()
+        client.connect(("127.0.0.1", int(process.stdout.readline())))
+        way = (client, client, bytes(SIZE))
+        return {burst: cost(process.pid, way, burst, packets, rounds) for burst in (BURST, 1)}
+    finally:
+        process.kill()
+        process.wait()
+
+
 @contextmanager
-def path(relay: Relay, kind: str) -> Iterator[tuple[socket.socket, socket.socket, bytes]]:
-    """Where to send, where it comes out, and what to send."""
+def path(relay: Relay, kind: str) -> Iterator[Way]:
+    """A way through the relay."""
     first, peer, second = Client(relay, "@first:bench", time.time()), udp(), None
     try:
         if kind == KINDS[2]:
@@ -145,9 +172,16 @@ def path(relay: Relay, kind: str) -> Iterator[tuple[socket.socket, socket.socket
             client.close()
 
 
-def timed(relay: Relay, source: socket.socket, target: socket.socket, data: bytes, times: int, burst: int) -> float:
-    """Microseconds of the server's CPU a packet."""
-    clock = ~relay.pid << 3 | 2  # clock_getcpuclockid(3)
+def cost(pid: int, way: Way, burst: int, packets: int, rounds: int) -> float:
+    """Microseconds of the server's CPU a packet: the median of some rounds."""
+    times = max(1, packets // burst // (1 if burst > 1 else 4))
+    return median(timed(pid, way, times, burst) for _ in range(rounds))
+
+
+def timed(pid: int, way: Way, times: int, burst: int) -> float:
+    """The same, of one round."""
+    source, target, data = way
+    clock = ~pid << 3 | 2  # clock_getcpuclockid(3)
     before = time.clock_gettime(clock)
     for _ in range(times):
         for _ in range(burst):
@@ -157,11 +191,14 @@ def timed(relay: Relay, source: socket.socket, target: socket.socket, data: byte
     return (time.clock_gettime(clock) - before) * 1e6 / times / burst
 
 
-def cpu_table(ours: dict[tuple[str, int], float], theirs: dict[tuple[str, int], float]) -> str:
-    lines = ["| µs CPU a packet of 1,200 bytes | at a time | heiCHAT | coturn | at most |", "|---|--:|--:|--:|--:|"]
+def cpu_table(ours: Costs, theirs: Costs, bare: dict[int, float]) -> str:
+    lines = [
+        "| µs CPU a packet of 1,200 bytes | at a time | heiCHAT | coturn | bare loop | at most |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     for kind, burst in ours:
         own, other = ours[kind, burst], theirs[kind, burst]
-        lines.append(f"| {kind} | {burst} | {own:.1f} | {other:.1f} | 25 |")
+        lines.append(f"| {kind} | {burst} | {own:.1f} | {other:.1f} | {bare[burst]:.1f} | 25 |")
     return "\n".join(lines)
 
 
