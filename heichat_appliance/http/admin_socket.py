@@ -117,13 +117,22 @@ class _Count(Struct):
 
 
 def _routes(host: Any) -> list[Route]:
-    notices = Notices(
-        host.timeline, host.server_name, f"@{host.config['terms_consent'].administrator}:{host.server_name}"
-    )
+    notices = Notices(host.timeline, host.server_name, _administrator(host))
     service = Administration(
         host.engine, host.timeline, host.frozen_rooms, host.media, notices, host.server_name
     )  # fmt: skip
     return [*_server_routes(host, service), *_people_routes(host, service), *_room_routes(service)]
+
+
+def _administrator(host: Any) -> str:
+    """The user ID that notices come from. Nobody may log in as it, also without the plugin that sees to that."""
+    user_id = f"@{host.config['terms_consent'].administrator}:{host.server_name}"
+    if "terms_consent" not in host.plugins:
+        try:
+            host.accounts.reserve(user_id)
+        except ValueError as error:
+            raise ConfigErrors([f"[terms_consent] administrator: {error} (hint: choose a name that is no Uni-ID)"])
+    return user_id
 
 
 def _server_routes(host: Any, service: Administration) -> list[Route]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.admin.kit import Admin
 from tests.appliance import q
-from tests.daemon import Daemon, Person, wait_until
+from tests.daemon import Client, Daemon, Person, wait_until
 
 
 def upload(person: Person, content: bytes, name: str = "a.txt") -> str:
@@ -398,3 +398,19 @@ def test_what_the_operator_does_is_in_the_log(admin: Admin, daemon: Daemon) -> N
     admin.ok("users", "unlock", "emine")
     lines = [line for line in daemon.output().splitlines() if "operator, user" in line]
     assert any("/users/{userId}/flags/{flag}" in line and "@emine:chat.test" in line for line in lines), lines
+
+
+def test_nobody_can_log_in_as_who_writes_the_notices(tmp_path: Path) -> None:
+    """Also where the plugin is off that asks for agreement; somebody who has the name already keeps the start from it."""
+    with Daemon(tmp_path / "a", {"terms_consent": {"administrator": "bob"}}) as daemon:
+        body = {
+            "type": "m.login.password",
+            "identifier": {"type": "m.id.user", "user": "bob"},
+            "password": "bob-demo",
+        }
+        assert Client(daemon.url).request("POST", "/login", body).status == 403
+        daemon.login("alice")
+    taken = Daemon(tmp_path / "a", {"terms_consent": {"administrator": "alice"}})
+    process = taken.launch()
+    assert process.wait(30) == 1
+    assert "somebody has the account @alice:chat.test" in taken.output()
