@@ -91,13 +91,29 @@ class Machine:
         return self.run("bash", "-c", script, check=check).stdout
 
     def alone(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a command by chroot, with loopback as its only network."""
-        up = 'ip link set lo up 2>/dev/null || ifconfig lo up; exec chroot "$@"'
+        """Start a command by chroot, with /proc, and with loopback as its only network."""
+        up = 'mount -t proc proc "$1/proc" && { ip link set lo up || ifconfig lo up; } && exec chroot "$@"'
         environment = [f"{key}={value}" for key, value in self.environment.items()]
         return subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", up, "sh", str(self.root), "env", "-i", *environment, *command],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["unshare", "--net", "--mount", "sh", "-c", up, "sh", str(self.root), "env", "-i", *environment, *command],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+
+    @staticmethod
+    def end(process: subprocess.Popen[bytes]) -> None:
+        """End what `alone` started, with all that it started itself."""
+        process.terminate()
+        process.wait(20)
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def beside(self, process: subprocess.Popen[bytes], *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command by chroot, with the network and /proc of one that `alone` started."""
+        environment = [f"{key}={value}" for key, value in self.environment.items()]
+        enter = ["nsenter", "-t", str(process.pid), "-n", "-m", "chroot", str(self.root), "env", "-i", *environment]
+        return subprocess.run([*enter, *command], capture_output=True, text=True, check=False, timeout=60)
 
     # -- the life of a machine -----------------------------------------------------------------------------------
 
