@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 from heichat_appliance import __version__
@@ -12,12 +12,12 @@ from heichat_appliance.admin import backups, checkconfig
 from heichat_appliance.admin.client import NotRunning
 from heichat_appliance.admin.command import Call, Commands
 from heichat_appliance.admin.language import count, t
-from heichat_appliance.admin.show import plain, rows_as_json
+from heichat_appliance.admin.show import plain, rows_as_json, when
 from heichat_appliance.config import ConfigErrors, example
 from heichat_appliance.db import invariants
 from heichat_appliance.plugins import all_sections
 from heichat_appliance.services.signing import load_signer
-from heichat_appliance.store import reports
+from heichat_appliance.store import events, reports
 
 
 def register(commands: Commands) -> None:
@@ -74,6 +74,14 @@ def register(commands: Commands) -> None:
         help=t("how many, the newest first (default 50)", "wie viele, die neuesten zuerst (sonst 50)"),
     )
     listing.add_argument("--json", action="store_true", help=t("for programs", "für Programme"))
+    listing.add_argument(
+        "--text",
+        action="store_true",
+        help=t(
+            "also what reported messages say, where they are not encrypted",
+            "auch, was gemeldete Nachrichten sagen, wo sie nicht verschlüsselt sind",
+        ),
+    )
 
 
 def _version(call: Call) -> int:
@@ -153,13 +161,26 @@ def _reports(call: Call) -> int:
     """Reads only, so it may run beside the daemon."""
     with call.database() as connection:
         found = reports.newest(connection.execute, max(0, call.options.limit))
+        texts = [_text(connection, one.event_id) if call.options.text else None for one in found]
     if call.options.json:
-        rows_as_json(found)
+        rows_as_json({**report._asdict(), "text": text} for report, text in zip(found, texts, strict=True))
         return 0
-    for report in found:
-        when = datetime.fromtimestamp(report.ts / 1000).astimezone().isoformat(" ", "seconds")
+    for report, text in zip(found, texts, strict=True):
         what = " ".join(part for part in (report.user_id, report.room_id, report.event_id) if part)
-        # What people write is shown as one line: control characters could deceive whoever reads it.
-        print(f"{when}  {report.reporter}  {what}  {plain(json.dumps(report.reason, ensure_ascii=False), 10_000)}")
+        print(f"{when(report.ts)}  {report.reporter}  {what}  {_quoted(report.reason)}")
+        if text is not None:
+            print(f"    {_quoted(text)}")
     print(count(len(found), "report|reports", "Meldung|Meldungen") + ".")
     return 0
+
+
+def _quoted(text: str) -> str:
+    """What people write is shown as one line: control characters could deceive whoever reads it."""
+    return plain(json.dumps(text, ensure_ascii=False), 10_000)
+
+
+def _text(connection: sqlite3.Connection, event_id: str | None) -> str | None:
+    """What a message says, if it is one and neither encrypted nor redacted."""
+    event = events.by_id(connection.execute, event_id) if event_id is not None else None
+    body = json.loads(event.pdu)["content"].get("body") if event is not None else None
+    return body if isinstance(body, str) else None

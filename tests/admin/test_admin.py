@@ -199,6 +199,9 @@ def test_verify_and_reports_beside_the_running_daemon(admin: Admin, daemon: Daem
     lines = admin.ok("reports").splitlines()
     assert len(lines) == 2 and alice.user_id in lines[0] and event_id in lines[0] and '"rude\\n2030' in lines[0]
     assert "\u202e" not in lines[0] and admin("reports", "--json").json[0]["reason"].startswith("rude")
+    assert '"x"' not in "".join(lines) and '    "x"' in admin.ok("reports", "--text").splitlines()
+    alice.ok("PUT", f"/rooms/{q(room_id)}/redact/{q(event_id)}/1", {})
+    assert admin("reports", "--text", "--json").json[0]["text"] is None
     admin.german()
     assert "Alles ist heil." in admin.ok("verify")
 

@@ -19,6 +19,7 @@ import pytest
 from heichat_appliance.admin import doctor_calls, doctor_server
 from heichat_appliance.admin.doctor import CHECKS
 from heichat_appliance.calls import stun
+from tests import certificates
 from tests.admin.kit import Admin, findings, make_admin, one, says
 from tests.clients.coturn import Coturn, requires_coturn
 from tests.daemon import Daemon, free_port
@@ -229,6 +230,17 @@ def test_the_relay_gives_and_refuses(tmp_path: Path, monkeypatch: Any, capsys: A
                 "sees us as 127.0.0.1:",
             ):
                 assert says(rows, "OK", f"{uri}: {part}"), (uri, part)
+
+
+def test_the_relay_over_tls(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    key, certificate = certificates.make(tmp_path)
+    keys = {"listen": f"tls:127.0.0.1:{free_port()}", "certificate": str(certificate), "private_key": str(key)}
+    with Daemon(tmp_path / "server", relay_config(**keys)) as daemon:
+        admin = Admin(daemon, monkeypatch, capsys)
+        rows = one(admin, "calls", "--ca-file", str(certificate))
+        assert [level for level, _, _ in rows] == ["OK"] * 3 and "turns:127.0.0.1" in rows[0][1], rows
+        ((level, text, _),) = one(admin, "calls")
+        assert level == "FAIL" and "certificate verify failed" in text
 
 
 @requires_coturn
