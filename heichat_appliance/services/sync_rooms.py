@@ -150,6 +150,8 @@ class RoomSections:
             and all(event.state_key is None for event in found)
             and not self._parts.is_personal(_NOBODY, frozenset(), found)
         )
+        if plain and self._parts.is_personal(query.viewer, query.ignored, found):
+            return None  # theirs shows transaction IDs, or lacks people they ignore: another one makes what all get
         same = gap.shared[key] = self._make_same(query, room_id, gap, found, upto) if plain else None
         return same
 

@@ -325,6 +325,26 @@ async def test_counts_by_thread(server: Appliance) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_made_once_for_all_does_not_depend_on_who_asks_first(server: Appliance) -> None:
+    alice, bob, charlotte, david = actors = await people(server, "alice", "bob", "charlotte", "david")
+    room_id = await room_of(alice, bob, charlotte, david)
+    ignored = {"ignored_users": {alice.user_id: {}}}
+    charlotte.ok(await charlotte.put(f"/user/{q(charlotte.user_id)}/account_data/m.ignored_user_list", ignored))
+    for first in actors:
+        for actor in actors:
+            await actor.sync()
+        since = max((actor.since for actor in actors), key=lambda token: int(token[1:].partition(".")[0]))
+        await alice.send(room_id, "from alice", txn=f"a {first.user_id}")
+        await david.send(room_id, "from david", txn=f"d {first.user_id}")
+        for actor in sorted(actors, key=lambda one: one is not first):
+            found = timeline(actor.ok(await actor.get("/sync", since=since, timeout=0)), room_id)
+            heard = ["from david"] if actor is charlotte else ["from alice", "from david"]
+            assert [event["content"]["body"] for event in found] == heard
+            own = [event["sender"] for event in found if "transaction_id" in event["unsigned"]]
+            assert own == ([actor.user_id] if actor in (alice, david) else [])
+
+
+@pytest_twisted.ensureDeferred
 async def test_ignored_people_are_not_heard(server: Appliance) -> None:
     alice, bob = await people(server, "alice", "bob")
     room_id = await room_of(alice, bob)
