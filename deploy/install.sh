@@ -236,7 +236,8 @@ build_release() { # PATH: a virtual environment with the program; it counts only
     fi
     rm -rf "$copy"
     # Twisted keeps a list of plugins in files beside them, which the daemon may not write.
-    "$1/bin/twistd" heichat --help >/dev/null
+    "$1/bin/twistd" heichat --help >/dev/null ||
+        die "this state of the project does not work (see above)" "dieser Stand des Projekts funktioniert nicht (siehe oben)"
     "$1/bin/heichat-admin" example-config >"$1/config.example.ini"
     touch "$1/.complete"
 }
@@ -249,6 +250,7 @@ install_program() {
     # What --refresh made counts as this state of the project too.
     if [ -z "$REFRESH" ] && [[ $old == "$new" || $old == "$new"-* ]] && [ -e "$old/.complete" ]; then return; fi
     if [ ! -e "$new/.complete" ]; then build_release "$new"; fi
+    if [ -f "$CONFIG" ]; then check_config "$new"; fi
     if [ "$old" ]; then back_up_before_upgrade "$old"; fi
     ln -sfn "$new" "$VENV.new" && mv -T "$VENV.new" "$VENV"
     changed "program $release in $VENV" "Programm $release in $VENV"
@@ -340,8 +342,8 @@ install_config() {
     rm "$CONFIG.filled"
 }
 
-check_config() {
-    "$VENV/bin/heichat-admin" --config "$CONFIG" check-config >/dev/null ||
+check_config() { # RELEASE
+    "$1/bin/heichat-admin" --config "$CONFIG" check-config >/dev/null ||
         die "$CONFIG has errors (see above): mend them, and call this again" \
             "$CONFIG hat Fehler (siehe oben): bitte berichtigen und dies erneut aufrufen"
 }
@@ -464,7 +466,7 @@ install_program
 step "Certificate and configuration" "Zertifikat und Konfiguration"
 install_certificate
 install_config
-check_config
+check_config "$VENV"
 step "Services" "Dienste"
 install_units
 start

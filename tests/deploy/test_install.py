@@ -315,3 +315,41 @@ def test_an_upgrade_makes_a_backup_first_and_shows_the_way_back(booted: Machine)
     output = booted.run(*INSTALL).stdout
     assert "heichat restarted" in output and "1 changes" in output
     assert "Nothing had to be changed." in booted.run(*INSTALL).stdout
+
+
+def test_an_upgrade_that_does_not_start_says_so_and_shows_the_way_back(booted: Machine) -> None:
+    project = booted.put_project()
+    version = booted.path(f"{project}/heichat_appliance/__init__.py")
+    version.write_text(version.read_text().replace('__version__ = "', '__version__ = "98.'))
+    service = booted.path(f"{project}/heichat_appliance/service.py")
+    service.write_text(service.read_text().replace("_allow_many_connections()\n", "_refuse_start('it is broken')\n", 1))
+    booted.environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/root/wheels"}
+    old = booted.shell("readlink /opt/heichat/venv").strip()
+    done = booted.run(*INSTALL, check=False)
+    assert done.returncode == 1
+    assert "heichat does not start" in done.stderr and "heiCHAT can't start: it is broken" in done.stderr
+    way_back = re.search(r"== The way back\n((?:  .*\n)+)", done.stderr)
+    assert way_back and f"ln -sfn {old} /opt/heichat/venv" in way_back[1]
+    for line in way_back[1].splitlines():
+        if "restore" not in line:
+            booted.run(*shlex.split(line))
+    wait_until(lambda: booted.run("systemctl", "is-active", "heichat", check=False).returncode == 0, 30, "it runs")
+    assert "versions" in fetch(booted, "GET", "/_matrix/client/versions")
+
+
+def test_a_configuration_that_the_new_version_refuses_stops_the_upgrade_before_anything_is_changed(
+    booted: Machine,
+) -> None:
+    booted.put_project()
+    old = booted.shell("readlink /opt/heichat/venv").strip()
+    config = booted.path("/etc/heichat/heichat.ini")
+    text = config.read_text()
+    config.write_text(text.replace("[server]", "[server]\nno_such_key = 1"))
+    try:
+        done = booted.run(*INSTALL, check=False)
+    finally:
+        config.write_text(text)
+    assert done.returncode == 1
+    assert "no_such_key" in done.stderr
+    assert booted.shell("readlink /opt/heichat/venv").strip() == old
+    assert booted.run("systemctl", "is-active", "heichat").stdout == "active\n"
