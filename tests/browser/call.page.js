@@ -31,14 +31,22 @@ class Person {
             useE2eForGroupCall: false,
             logger: silent,
         });
+        await this.client.initRustCrypto({ useIndexedDB: false });
         this.client.on("Call.incoming", (call) => this.take(call));
         await this.client.startClient({ initialSyncLimit: 10 });
         const [relay] = await until("the relay", () => this.client.getTurnServers().length && this.client.getTurnServers());
         return { userId: login.user_id, uris: relay.urls };
     }
 
-    async createRoom(invited) {
-        return (await this.client.createRoom({ preset: "trusted_private_chat", is_direct: true, invite: [invited] })).room_id;
+    async createRoom(invited, encrypted) {
+        const encryption = { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } };
+        const room = await this.client.createRoom({
+            preset: "trusted_private_chat",
+            is_direct: true,
+            invite: [invited],
+            initial_state: encrypted ? [encryption] : [],
+        });
+        return room.room_id;
     }
 
     async join(roomId) {
@@ -47,6 +55,12 @@ class Person {
 
     async members(roomId, count) {
         await until(`${count} members`, () => this.client.getRoom(roomId)?.getJoinedMembers().length === count);
+    }
+
+    /** The types of the messages in the room, as the server has them. */
+    sentInRoom(roomId) {
+        const events = this.client.getRoom(roomId).getLiveTimeline().getEvents();
+        return [...new Set(events.filter((event) => !event.isState()).map((event) => event.getWireType()))];
     }
 
     take(call) {

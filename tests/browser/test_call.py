@@ -18,10 +18,10 @@ pytestmark = requires_browser
 RELAY = {"enabled": "yes", "allow_networks": "127.0.0.0/8"}
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp"])
-def test_a_video_call_through_the_relay_only(tmp_path: Path, transport: str) -> None:
+@pytest.mark.parametrize(("transport", "room"), [("udp", "plain"), ("tcp", "encrypted")])
+def test_a_video_call_through_the_relay_only(tmp_path: Path, transport: str, room: str) -> None:
     with Daemon(tmp_path, {"calls": {**RELAY, "listen": f"{transport}:127.0.0.1:0"}}) as daemon:
-        run_script("call.mjs", daemon, tmp_path / "screenshots", transport)
+        run_script("call.mjs", daemon, tmp_path / "screenshots", transport, room)
         assert "whole" in daemon.verify()
 
 
@@ -47,4 +47,6 @@ def test_a_video_call_between_two_homes_behind_nat(tmp_path: Path) -> None:
     with TwoHomes() as homes, reachable(tmp_path, homes) as daemon:
         alice, bob = (browser_at(homes, home, tmp_path) for home in "ab")
         environment = {"CHROMIUM": alice, "SCREENSHOTS": str(tmp_path)}
-        run_journey([NODE or "node", str(HERE / "call.mjs")], daemon, args=["udp", bob], environment=environment)
+        run_journey(
+            [NODE or "node", str(HERE / "call.mjs")], daemon, args=["udp", "encrypted", bob], environment=environment
+        )
