@@ -11,7 +11,9 @@ import stat
 import pytest
 import pytest_twisted
 
+from heichat_appliance.calls.offer import uris
 from heichat_appliance.config import ConfigErrors
+from heichat_appliance.settings import call_listeners
 from tests.appliance import Appliance, ManualClock
 
 HERE = {"enabled": "yes", "listen": "udp:127.0.0.1:0, tcp:127.0.0.1:0"}
@@ -49,6 +51,16 @@ async def test_credentials_that_end_for_the_person_who_asks(tmp_path):
         assert (await server.http.get("/voip/turnServer")).errcode == "M_MISSING_TOKEN"
     finally:
         await server.stop()
+
+
+def test_udp_comes_first_and_nothing_twice():
+    listen = "tls:5349, tcp:3478, udp:192.0.2.1:3478, udp:[2001:db8::1]:3478, tls:192.0.2.1:443"
+    assert uris("turn.example.org", call_listeners(listen)) == [
+        "turn:turn.example.org:3478?transport=udp",
+        "turn:turn.example.org:3478?transport=tcp",
+        "turns:turn.example.org:5349?transport=tcp",
+        "turns:turn.example.org:443?transport=tcp",
+    ]
 
 
 @pytest_twisted.ensureDeferred
@@ -122,6 +134,10 @@ async def test_element_finds_the_conference_service_and_keeps_to_our_relay(tmp_p
         ({"listen": "udp:1.2.3:3478"}, ["'1.2.3' is not an IP address"]),
         ({"listen": ""}, ["[calls] listen names nothing (hint: udp:3478, or enabled = no)"]),
         ({"listen": "tls:0"}, ["[calls] certificate is missing", "[calls] private_key is missing"]),
+        (
+            {"listen": "tls:127.0.0.1:0", "certificate": "short", "private_key": "none.pem"},
+            ["[calls] certificate, private_key: ", "none.pem can't be read: No such file"],
+        ),
         ({"external_address": "192.0.2.1, 192.0.2.2"}, ["[calls] external_address must be one IPv4 address"]),
         ({"external_address": "0.0.0.0"}, ["must be addresses that others reach"]),
         ({"external_address": "example.org"}, ["'example.org' is not an IP address"]),
