@@ -19,10 +19,10 @@ def fill(example: str, values: dict[tuple[str, str], str]) -> str:
         skipping = False
         if header := re.fullmatch(r"\[(\w+)\]", line):
             section = header[1]
-        if key := re.match(r"(?:# )?(\w+) =", line):
-            if (name := (section, key[1])) in left:
-                line = f"{key[1]} = " + left.pop(name).replace("\n", "\n    ")
-                skipping = True
+        key = re.match(r"(?:# )?(\w+) =", line)
+        if key and (section, key[1]) in left:
+            line = f"{key[1]} = " + left.pop((section, key[1])).replace("\n", "\n    ")
+            skipping = True
         lines.append(line)
     if left:
         raise KeyError(", ".join(f"[{section}] {key}" for section, key in left))

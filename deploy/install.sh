@@ -30,53 +30,7 @@ changed() { CHANGES=$((CHANGES + 1)) && printf '  + ' && say "$@"; }
 warn() { printf '\n  !! ' && say "$@"; } >&2
 die() { printf '%s: ' "${0##*/}" && say "$@" && exit 1; } >&2
 
-usage() {
-    if [ "$GERMAN" ]; then cat <<'TEXT'; else cat <<'ENGLISH'; fi
-Aufruf: deploy/install.sh [--name NAME] [Optionen]
-
-  --name NAME                der Servername, der Teil der Kennungen nach dem Doppelpunkt; sonst der Name dieses Rechners.
-                             Er lässt sich später nie mehr ändern.
-  --public-url URL           unter welcher Adresse Programme den Server erreichen; sonst https://NAME
-  --admin UNI-ID             wer verwalten darf (mehrfach möglich)
-  --terms ORDNER             Ihre Nutzungsbedingungen und Datenschutzerklärung: de.md und en.md; sie werden kopiert
-  --support-email ADRESSE    wohin man sich bei Fragen wendet
-  --ldap-uri URI             das Verzeichnis, z. B. ldaps://ldap.example.org (mehrfach möglich)
-  --ldap-base DN             wo die Personen stehen
-  --ldap-filter FILTER       wer sich anmelden darf; {uid} steht für die Uni-ID
-  --ldap-bind-dn DN          das Konto, das Personen sucht
-  --ldap-password-file DATEI eine Datei mit seinem Passwort; sie wird kopiert
-  --ldap-ca DATEI            die Zertifizierungsstelle des Verzeichnisses; sie wird kopiert
-  --certificate DATEI        Zertifikat samt Kette (PEM); wird kopiert. Ein neuer Aufruf tauscht es aus.
-  --key DATEI                der Schlüssel dazu; wird kopiert
-  --port N                   der Port für HTTPS; sonst 443
-  --behind-proxy             kein eigenes TLS: nur 127.0.0.1:8008, hinter nginx oder Apache (siehe deploy/nginx.conf)
-  --external-address IP      die Adresse, unter der andere diesen Rechner erreichen, falls übersetzt wird (NAT; für Anrufe)
-  --refresh                  auch ohne neuen Stand des Projekts neu installieren, mit den neuesten Bibliotheken
-  --no-start                 nichts starten
-TEXT
-Usage: deploy/install.sh [--name NAME] [options]
-
-  --name NAME                the server's name, the part of user IDs after the colon; otherwise this machine's name.
-                             It can never be changed later.
-  --public-url URL           the address under which programs reach the server; otherwise https://NAME
-  --admin UNI-ID             who may administer (may be repeated)
-  --terms FOLDER             your terms of use and privacy notice: de.md and en.md; they are copied
-  --support-email ADDRESS    where people turn with questions
-  --ldap-uri URI             the directory, e.g. ldaps://ldap.example.org (may be repeated)
-  --ldap-base DN             where the people are
-  --ldap-filter FILTER       who may log in; {uid} stands for the Uni-ID
-  --ldap-bind-dn DN          the account that searches people
-  --ldap-password-file FILE  a file with its password; it is copied
-  --ldap-ca FILE             the authority of the directory's certificates; it is copied
-  --certificate FILE         certificate with its chain (PEM); it is copied. Another call replaces it.
-  --key FILE                 its key; it is copied
-  --port N                   the port for HTTPS; otherwise 443
-  --behind-proxy             no TLS of its own: only 127.0.0.1:8008, behind nginx or Apache (see deploy/nginx.conf)
-  --external-address IP      the address at which others reach this machine, if it is translated (NAT; for calls)
-  --refresh                  install anew without a new state of the project too, with the newest libraries
-  --no-start                 start nothing
-ENGLISH
-}
+usage() { cat "$SOURCE/deploy/help.$(t en de).txt"; }
 
 # -- options -----------------------------------------------------------------------------------------------------
 
@@ -141,7 +95,8 @@ take_configured() { # what heichat.ini says goes: it is never changed here
     local name listen
     name=$(configured server name)
     [ -z "$NAME" ] || [ "${NAME,,}" = "${name,,}" ] ||
-        die "this is the server $name (see $CONFIG), and the name can't be changed" "das ist der Server $name (siehe $CONFIG), und der Name lässt sich nicht ändern"
+        die "this is the server $name (see $CONFIG), and the name can't be changed" \
+            "das ist der Server $name (siehe $CONFIG), und der Name lässt sich nicht ändern"
     NAME=$name
     URL=$(configured server public_url)
     listen=$(configured server listen)
@@ -228,7 +183,7 @@ build_release() { # PATH: a virtual environment with the program; it counts only
     copy=$(mktemp -d)
     rm -rf "$1"
     python3 -m venv "$1"
-    cp -r "$SOURCE/heichat_appliance" "$SOURCE/twisted" "$SOURCE/setup.cfg" "$SOURCE/pyproject.toml" "$SOURCE/README.md" "$SOURCE/LICENSE" "$copy"
+    (cd "$SOURCE" && cp -r heichat_appliance twisted setup.cfg pyproject.toml README.md LICENSE "$copy")
     if ! "$1/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir "$copy"; then
         rm -rf "$copy"
         die "the program's libraries could not be installed (see above; a proxy is set by https_proxy)" \
@@ -275,10 +230,18 @@ has_own_certificate() { # whether the files in $TLS are in use
     if [ -f "$CONFIG" ]; then grep -q "^[^#]*$TLS/chain.pem" "$CONFIG"; else [ -z "$PROXY" ]; fi
 }
 
+fit_each_other() { # $KEY and $CERTIFICATE
+    local public
+    public=$(openssl pkey -in "$KEY" -passin pass: -pubout 2>/dev/null) &&
+        [ "$public" = "$(openssl x509 -in "$CERTIFICATE" -noout -pubkey 2>/dev/null)" ]
+}
+
 install_certificate() {
     local new=''
     if ! has_own_certificate; then return; fi
     if [ "$CERTIFICATE" ]; then
+        fit_each_other || die "--key is not the key of --certificate (or has a passphrase)" \
+            "--key ist nicht der Schlüssel zu --certificate (oder hat ein Passwort)"
         put 640 heichat "$TLS/key.pem" <"$KEY" && new=1
         put 640 heichat "$TLS/chain.pem" <"$CERTIFICATE" && new=1
         if [ "$new" ]; then RELOAD=1; fi
@@ -306,13 +269,15 @@ listeners() { # all addresses, IPv4 and IPv6 where there is IPv6
 }
 
 install_config() {
-    local values
-    if [ "$LDAP_PASSWORD" ]; then put 640 heichat /etc/heichat/ldap-password <"$LDAP_PASSWORD" || true; fi
-    if [ "$LDAP_CA" ]; then put 644 heichat /etc/heichat/ldap-ca.pem <"$LDAP_CA" || true; fi
+    local values language
+    # Read at the start.
+    if [ "$LDAP_PASSWORD" ] && put 640 heichat /etc/heichat/ldap-password <"$LDAP_PASSWORD"; then RESTART=1; fi
+    if [ "$LDAP_CA" ] && put 644 heichat /etc/heichat/ldap-ca.pem <"$LDAP_CA"; then RESTART=1; fi
     if [ "$TERMS" ]; then
         folder 755 root:root /etc/heichat/terms
-        put 644 root /etc/heichat/terms/de.md <"$TERMS/de.md" || true
-        put 644 root /etc/heichat/terms/en.md <"$TERMS/en.md" || true
+        for language in de en; do
+            if put 644 root "/etc/heichat/terms/$language.md" <"$TERMS/$language.md"; then RESTART=1; fi
+        done
     fi
     if [ -e "$CONFIG" ]; then
         say "  = $CONFIG stays as it is" "  = $CONFIG bleibt, wie es ist"

@@ -257,6 +257,16 @@ def doctor(machine: Machine) -> list[dict[str, str]]:
     return found
 
 
+def test_a_certificate_that_does_not_fit_its_key_is_refused(booted: Machine, tmp_path: Path) -> None:
+    key, _ = certificates.make(tmp_path)
+    booted.write("/root/other.pem", key.read_text())
+    before = tree(booted)
+    done = booted.run(INSTALL[0], "--certificate", "/root/chain.pem", "--key", "/root/other.pem", check=False)
+    assert done.returncode == 1
+    assert "is not the key of" in done.stderr
+    assert tree(booted) == before
+
+
 def test_people_log_in_and_the_log_has_no_secrets(booted: Machine) -> None:
     token = log_in(booted, "alice")
     assert fetch(booted, "GET", "/_matrix/client/v3/account/whoami", token=token)["user_id"] == f"@alice:{NAME}"
