@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
@@ -56,19 +57,21 @@ class AdminSocket:
     def start(self) -> None:
         """Begin to listen. The caller holds the lock of the data folder, so a socket that lies there is a dead one's.
 
-        Raises ConfigErrors if something else lies there.
+        Where that can't be (a long path, a file system without sockets) people chat nevertheless. Raises ConfigErrors if
+        something else lies there.
         """
-        if len(os.fsencode(self._path)) > MAX_PATH:
-            log.error("heichat-admin can't reach this daemon: the path {path} is too long for a Unix socket "
-                      "(hint: a data_dir with a shorter name)", path=str(self._path))  # fmt: skip
-            return
         if self._path.is_symlink() or self._path.exists():
             if not stat.S_ISSOCK(self._path.lstat().st_mode):
                 raise ConfigErrors([f"{self._path} is not a socket (hint: what is it? move it away)"])
             self._path.unlink()
         before = os.umask(0o177)  # from its first moment nobody else may use it
         try:
+            if len(os.fsencode(self._path)) > MAX_PATH:
+                raise CannotListenError(None, str(self._path), "the path is too long for a Unix socket")
             self._port = self._reactor.listenUNIX(str(self._path), self._factory, mode=0o600)
+        except CannotListenError as error:
+            log.error("heichat-admin can't reach this daemon: {path}: {error} (hint: another data_dir)",
+                      path=str(self._path), error=str(error.socketError))  # fmt: skip
         finally:
             os.umask(before)
 

@@ -58,7 +58,7 @@ def people(execute: Execute, *, locked: bool = False, suspended: bool = False) -
 
 def person(execute: Execute, name: str) -> PersonRow | None:
     """The account with this user ID or Uni-ID."""
-    row = execute(_PERSON + "WHERE user_id = ?1 OR uni_id = lower(?1)", (name,)).fetchone()
+    row = execute(_PERSON + "WHERE user_id = ? OR uni_id = ?", (name, name.strip().lower())).fetchone()
     return _person(row) if row else None
 
 

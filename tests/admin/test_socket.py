@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,37 @@ def test_a_path_too_long_for_a_socket_costs_only_the_commands(tmp_path: Path) ->
         with pytest.raises(NotRunning):
             DaemonClient(daemon.data_dir).get("/status")
         assert "too long for a Unix socket" in daemon.output()
+
+
+def test_where_no_socket_can_be_people_chat_nevertheless(tmp_path: Path) -> None:
+    import asyncio
+    from types import SimpleNamespace
+
+    from twisted.internet.error import CannotListenError
+    from twisted.internet.task import Clock
+
+    from heichat_appliance.http.admin_socket import AdminSocket
+
+    class NoSockets(Clock):
+        def listenUNIX(self, path: str, *_: Any, **__: Any) -> None:
+            raise CannotListenError(None, path, OSError(95, "Operation not supported"))
+
+    accounts = SimpleNamespace(reserve=lambda _: None)
+    config = {"terms_consent": SimpleNamespace(administrator="administrator")}
+    nothing = dict.fromkeys(("engine", "timeline", "frozen_rooms", "media"))
+    host = SimpleNamespace(
+        data_dir=tmp_path,
+        reactor=NoSockets(),
+        config=config,
+        server_name="x.test",
+        plugins={},
+        accounts=accounts,
+        **nothing,
+    )
+    listener = AdminSocket(host)
+    listener.start()
+    assert not (tmp_path / "admin.sock").exists()
+    asyncio.run(listener.stop())
 
 
 def test_commits_really_write(daemon: Daemon) -> None:
