@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from heichat_appliance.admin import doctor_calls, doctor_data, doctor_network, doctor_server
-from heichat_appliance.admin.command import Call, Commands
+from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.findings import FAIL, OK, WARN, Check, Finding, Patient
 from heichat_appliance.admin.language import t
 from heichat_appliance.config import ConfigErrors
@@ -82,6 +83,7 @@ def register(commands: Commands) -> None:
 
 def _doctor(call: Call) -> int:
     options = call.options
+    _check_authorities(options.ca_file)
     found = []
     for finding in _findings(call):
         found.append(finding)
@@ -95,6 +97,13 @@ def _doctor(call: Call) -> int:
             )
         )
     return int(FAIL in worst or (options.strict and WARN in worst))
+
+
+def _check_authorities(ca_file: str | None) -> None:
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise Trouble(f"--ca-file {ca_file}: {error.strerror or error}") from None
 
 
 def _worst(levels: set[str]) -> str:

@@ -50,6 +50,13 @@ def test_the_lines_for_people(admin: Admin) -> None:
     assert admin("doctor", "--only", "nonsense").status == 2
 
 
+def test_authorities_that_are_none(admin: Admin, tmp_path: Path) -> None:
+    (tmp_path / "none.pem").write_text("nothing")
+    for name in ("none.pem", "missing.pem"):
+        said = admin("doctor", "--ca-file", str(tmp_path / name))
+        assert said.status == 1 and said.out == "" and name in said.err
+
+
 def test_every_check_is_named_in_the_help(admin: Admin) -> None:
     said = admin("doctor", "--help").out
     assert all(check in said for check in CHECKS)
