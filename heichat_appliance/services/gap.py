@@ -76,7 +76,8 @@ class Recent:
         for row in sorted(found, key=_position):
             self._add(row)
         for room_id in redacted:  # what is kept of the room may have changed
-            self._rooms[room_id].events = events.in_room(read, room_id, self.start, upto, MAX_KEPT)
+            room = self._rooms[room_id]
+            room.events = events.in_room(read, room_id, self.start, upto, len(room.events))
         if moved or device_lists.is_any_changed(read, after, upto):
             self.device_lists_changed = upto
         while len(self._kept) > MAX_KEPT:

@@ -328,7 +328,7 @@ def _redaction(tx: Transaction, view: RoomView, event: Pdu, row: StoredEvent) ->
     raw = pdu.load(view.version, target.event_id, target.pdu, target.room_id).raw
     events.put_redacted(tx, target.event_id, encode(redaction.redact(view.version, raw)).decode(), event.event_id)
     events.delete_relation(tx, target.pos)
-    unread.delete(tx, target.room_id, target.pos)
+    unread.redact(tx, target.room_id, target.pos)
     if target.state_key is not None:
         view.forget(target.type, target.state_key)
 

@@ -8,7 +8,7 @@ receipt.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -155,7 +155,7 @@ class Unread:
         user_id: str,
         room_id: str,
         upto: int,
-        fresh: Callable[[int], Iterable[StoredEvent] | None] | None = None,
+        fresh: Callable[[int], Sequence[StoredEvent] | None] | None = None,
         receipts_moved: bool = False,
     ) -> dict[str, Count]:
         """The counts at `upto` by thread (MAIN: in no thread).
@@ -171,13 +171,13 @@ class Unread:
                 self._counters.popitem(last=False)
         elif counter.upto < upto:
             found = fresh(counter.upto) if fresh is not None else None
-            if found is None and self.rules(user_id)[0] == NO_CHANGES:
-                counter = self._counters[key] = self._from_receipt(user_id, room_id, upto)
-                return counter.by_thread
-            if found is None:
+            if found is None and self.rules(user_id)[0] != NO_CHANGES:
                 found = events.in_room(self._engine.read, room_id, counter.upto, upto, MAX_LOOKED_AT)
-            self._count(counter, user_id, found)
-            counter.upto = upto
+            if found is None or any(map(_is_about_redaction, found)):  # what was counted may count no more
+                counter = self._counters[key] = self._from_receipt(user_id, room_id, upto)
+            else:
+                self._count(counter, user_id, found)
+                counter.upto = upto
         return counter.by_thread
 
     def _from_receipt(self, user_id: str, room_id: str, upto: int) -> _Counter:
@@ -251,3 +251,7 @@ class Unread:
                 counter.sent(thread, event.pos)
             else:
                 counter.add(thread, actions)
+
+
+def _is_about_redaction(event: StoredEvent) -> bool:
+    return event.redacted_by is not None or event.type == "m.room.redaction"

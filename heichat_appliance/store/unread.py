@@ -21,9 +21,10 @@ def insert(
         tx.execute("INSERT OR IGNORE INTO mentions VALUES (?, ?, ?)", (user_id, room_id, pos))
 
 
-def delete(tx: Transaction, room_id: str, pos: int) -> None:
-    """The event was redacted and counts no more."""
-    tx.execute("DELETE FROM notifying_events WHERE room_id = ? AND pos = ?", (room_id, pos))
+def redact(tx: Transaction, room_id: str, pos: int) -> None:
+    """The event was redacted and notifies nobody any more; that its sender had read the room up to it stays true."""
+    tx.execute("UPDATE notifying_events SET everybody = 0 WHERE room_id = ? AND pos = ?", (room_id, pos))
+    tx.execute("DELETE FROM mentions WHERE room_id = ? AND pos = ?", (room_id, pos))
 
 
 def counts(execute: Execute, user_id: str, room_id: str, after: int, upto: int) -> list[tuple[str, int, int]]:
