@@ -297,7 +297,7 @@ CALLS = Section(
             "one IPv4 address, one IPv6 address, or both",
         ),
         Option("relay_ports", port_range, (49152, 65535), "UDP ports of the relay.", "", "49152-65535"),
-        Option("realm", text, None, "The realm of the relay's credentials; without, the server's name."),
+        Option("realm", text, "heichat", "The realm of the relay's credentials; short, as strangers get no long answers."),
         Option(
             "shared_secret_file",
             path,

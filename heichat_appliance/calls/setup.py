@@ -64,17 +64,16 @@ def build(config: Config, data_dir: Path, clock: Clock, reactor: Any, certificat
     host = settings.public_host or urlsplit(config["server"].public_url).hostname or ""
     server = None
     if not settings.uris:
-        realm = settings.realm or config["server"].name
-        server = _server(settings, reactor, clock, secret=secret, realm=realm, context=_context(settings, certificates))
+        server = _server(settings, reactor, clock, secret=secret, context=_context(settings, certificates))
     return Calls(settings, server, host=host, secret=secret, clock=clock)
 
 
-def _server(settings: Settings, reactor: Any, clock: Clock, *, secret: str, realm: str, context: Any) -> CallServer:
+def _server(settings: Settings, reactor: Any, clock: Clock, *, secret: str, context: Any) -> CallServer:
     return CallServer(
         reactor,
         listen=settings.listen,
         secret=secret,
-        realm=realm,
+        realm=settings.realm,
         relay_ports=settings.relay_ports,
         external_addresses=settings.external_address,
         allow_private=settings.allow_private,
