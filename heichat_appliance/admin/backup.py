@@ -8,17 +8,18 @@ import os
 import re
 import shutil
 import sqlite3
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from heichat_appliance.admin import backups
 from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import count, t
-from heichat_appliance.admin.owner import as_owner_of
+from heichat_appliance.admin.owner import as_owner_of, give_to_owner_of
 from heichat_appliance.admin.show import size
 from heichat_appliance.db.database import DATABASE
 from heichat_appliance.db.engine import connect
@@ -71,10 +72,10 @@ def _backup(call: Call) -> int:
     with call.database():
         pass  # there is one
     try:
-        with _only_one(target):
+        with _as_right_user(call.data_dir, target), _only_one(target):
             path, made = _make(call, target)
             _note(call, path)
-            removed = _remove_old(target, _prefix(call), call.options.keep)
+            removed, stuck = _remove_old(target, _prefix(call), call.options.keep)
     except (OSError, sqlite3.Error) as error:
         raise Trouble(t(f"the backup failed: {error}", f"die Sicherung schlug fehl: {error}")) from None
     print(path)
@@ -89,20 +90,32 @@ def _backup(call: Call) -> int:
     )
     for old in removed:
         print(t(f"Removed: {old}", f"Entfernt: {old}"))
-    return 0
+    for error in stuck:
+        print(t(f"Can't be removed: {error}", f"Lässt sich nicht entfernen: {error}"), file=sys.stderr)
+    return 1 if stuck else 0
+
+
+def _as_right_user(data_dir: Path, target: Path) -> AbstractContextManager[None]:
+    """A directory of the daemon's user, which makes backups there every night, gets nothing that belongs to root."""
+    if target.is_dir() and target.stat().st_uid == data_dir.stat().st_uid:
+        return as_owner_of(target)
+    return nullcontext()
 
 
 @contextmanager
 def _only_one(target: Path) -> Iterator[None]:
     """The only backup that is being made in this directory; what others left unfinished goes."""
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (target / ".lock").open("a") as lock:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(target / ".lock", flags, 0o600), "a") as lock:
+        give_to_owner_of(target, target / ".lock")  # root and the daemon's user may take turns
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Trouble(t(f"another backup runs in {target}", f"in {target} läuft schon eine Sicherung")) from None
         for path in target.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with suppress(OSError):  # another user's: it is in nobody's way
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         yield
 
 
@@ -127,6 +140,7 @@ def _make(call: Call, target: Path) -> tuple[Path, backups.Made]:
         if problems:
             raise Trouble("\n".join((t("The backup is not sound:", "Die Sicherung ist nicht in Ordnung:"), *problems)))
         done = _packed(partial) if call.options.tar else partial
+        give_to_owner_of(target, done)
         done.rename(final)
         backups.sync(target)
     finally:
@@ -156,9 +170,16 @@ def _all(target: Path, prefix: str) -> list[Path]:
     """The backups of this server in the directory, the oldest first."""
     found = (path for path in target.iterdir() if _is_backup(path, prefix) and not path.is_symlink())
     return sorted(
-        (path for path in found if path.suffix == ".tar" or (path / backups.MANIFEST).is_file()),
+        (path for path in found if path.suffix == ".tar" or _has_manifest(path)),
         key=lambda path: path.name.removesuffix(".tar"),
     )
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return (folder / backups.MANIFEST).is_file()
+    except OSError:
+        return False  # another user's, for instance
 
 
 def _earlier(target: Path, prefix: str) -> list[Path]:
@@ -194,12 +215,17 @@ def _note(call: Call, path: Path) -> None:
         new.rename(note)
 
 
-def _remove_old(target: Path, prefix: str, keep: int | None) -> list[Path]:
-    if keep is None:
-        return []
-    old = _all(target, prefix)[:-keep]
-    for path in old:
-        # First out of sight, so that what a crash leaves is not taken for a backup.
-        gone = path.rename(path.with_name(f"{_PARTIAL}{path.name}"))
-        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    return old
+def _remove_old(target: Path, prefix: str, keep: int | None) -> tuple[list[Path], list[OSError]]:
+    """Those that went, and why some could not."""
+    removed: list[Path] = []
+    stuck: list[OSError] = []
+    for path in _all(target, prefix)[:-keep] if keep is not None else []:
+        try:
+            # First out of sight, so that what a crash leaves is not taken for a backup.
+            gone = path.rename(path.with_name(f"{_PARTIAL}{path.name}"))
+            shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+        except OSError as error:
+            stuck.append(error)
+        else:
+            removed.append(path)
+    return removed, stuck

@@ -463,10 +463,10 @@ def another_user(running: Any) -> Any:
     """Everything of the daemon, which is stopped, belongs to another user, who can reach it; `user` is their number."""
     daemon, _ = running
     daemon.stop()
-    closed = [one for one in daemon.data_dir.parents if one.stat().st_mode & 0o001 == 0]
+    closed = [one for one in daemon.data_dir.parents if one.stat().st_mode & 0o011 != 0o011]
     modes = {one: one.stat().st_mode & 0o7777 for one in closed}
     for one in closed:
-        one.chmod(modes[one] | 0o001)
+        one.chmod(modes[one] | 0o011)  # by their group, too, which root keeps when it changes the user alone
     for path in (daemon.data_dir, *daemon.data_dir.rglob("*")):
         os.chown(path, 12345, 12345)
     yield 12345
@@ -514,3 +514,33 @@ def test_somebody_without_rights_gets_a_sentence(running: Any, tmp_path: Path) -
         os.seteuid(0)
     assert [one.status for one in said[:3]] == [1, 1, 1]
     assert all(one.err and "Traceback" not in one.err for one in said[:3]), said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to take turns with another user")
+def test_root_and_the_daemons_user_take_turns(running: Any, another_user: int, tmp_path: Path) -> None:
+    """The timer makes backups as the daemon's user, the operator as root, in the same folder."""
+    daemon, admin = running
+    folder = tmp_path / "backups"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, another_user, another_user)
+    daemon.config_path.chmod(0o644)
+
+    def make_as(user: int) -> Path:
+        """Made, and put back by some years, since backups are told apart by their second."""
+        os.seteuid(user)
+        try:
+            path = make(admin, folder, "--keep", "2")
+        finally:
+            os.seteuid(0)
+        return path.rename(path.with_name(f"heichat-chat.test-2020010{len(made)}T000000Z"))
+
+    made: list[Path] = []
+    for user in (0, another_user, 0, another_user):
+        made.append(make_as(user))
+    assert [path.exists() for path in made] == [False, False, True, True]
+    assert {path.stat().st_uid for path in (folder, *folder.rglob("*"))} == {another_user}
+    # What only root may touch, however it came there, is in nobody's way.
+    foreign = folder / "heichat-chat.test-20191231T000000Z"
+    shutil.copytree(made[-1], foreign)
+    (folder / ".partial-of-root").mkdir(mode=0o700)
+    assert make_as(another_user).exists() and foreign.exists()
