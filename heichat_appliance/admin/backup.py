@@ -90,8 +90,8 @@ def _backup(call: Call) -> int:
     )
     for old in removed:
         print(t(f"Removed: {old}", f"Entfernt: {old}"))
-    for error in stuck:
-        print(t(f"Can't be removed: {error}", f"Lässt sich nicht entfernen: {error}"), file=sys.stderr)
+    for reason in stuck:
+        print(t(f"Can't be removed: {reason}", f"Lässt sich nicht entfernen: {reason}"), file=sys.stderr)
     return 1 if stuck else 0
 
 
