@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from tests import certificates
 from tests.daemon import wait_until
@@ -265,6 +266,32 @@ def test_a_certificate_that_does_not_fit_its_key_is_refused(booted: Machine, tmp
     assert done.returncode == 1
     assert "is not the key of" in done.stderr
     assert tree(booted) == before
+
+
+def test_the_hook_for_renewed_certificates_in_the_documentation_works(booted: Machine, tmp_path: Path) -> None:
+    text = (machines.ROOT / "docs/operators/configure.md").read_text()
+    (hook,) = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", text, re.DOTALL)
+    key, certificate, root = certificates.chain(tmp_path, name=NAME)
+    booted.write("/usr/local/share/ca-certificates/renewed.crt", root.read_text())
+    booted.run("update-ca-certificates")
+    booted.write("/root/live/privkey.pem", key.read_text())
+    booted.write("/root/live/fullchain.pem", certificate.read_text())
+    booted.run("env", "RENEWED_LINEAGE=/root/live", "sh", "-c", hook)
+    serial = f"{x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number:x}"
+    wait_until(lambda: serial in booted.shell("journalctl -u heichat -o cat -n 20 --no-pager"), 20, "it is told")
+    assert "versions" in fetch(booted, "GET", "/_matrix/client/versions")
+
+
+def test_a_restore_by_root_as_the_documentation_has_it(booted: Machine) -> None:
+    token = log_in(booted, "charlotte")
+    account = "/_matrix/client/v3/account/whoami"
+    backup = booted.shell("heichat-admin backup /var/backups/heichat").splitlines()[0]
+    text = (machines.ROOT / "docs/operators/backup.md").read_text()
+    (commands,) = re.findall(r"## Restore\n\n```sh\n(.*?)```", text, re.DOTALL)
+    booted.shell("set -e\n" + re.sub(r"/var/backups/heichat/\S+", backup, commands))
+    wait_until(lambda: booted.run("systemctl", "is-active", "heichat", check=False).returncode == 0, 30, "it runs")
+    assert fetch(booted, "GET", account, token=token)["user_id"] == f"@charlotte:{NAME}"
+    booted.run("systemctl", "start", "heichat-backup")
 
 
 def test_people_log_in_and_the_log_has_no_secrets(booted: Machine) -> None:
