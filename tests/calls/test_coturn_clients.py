@@ -88,6 +88,7 @@ async def test_uclient(tmp_path_factory: pytest.TempPathFactory) -> None:
 @needs_ipv6
 @pytest_twisted.ensureDeferred
 async def test_uclient_with_ipv6() -> None:
+    # Not -Z: this client asks for two families with another attribute number than RFC 8656's.
     listen = [("udp", "127.0.0.1", 0), ("udp", "::1", 0)]
     async with running(*listen, external_addresses=["127.0.0.1", "::1"]) as server:
         ports = {host: port for _, host, port in server.addresses()}
@@ -95,7 +96,6 @@ async def test_uclient_with_ipv6() -> None:
             [
                 in_thread(uclient, "::1", ports["::1"], ["-y", "-c", "-x"]),
                 in_thread(uclient, "127.0.0.1", ports["127.0.0.1"], ["-y", "-c", "-X"]),
-                in_thread(uclient, "127.0.0.1", ports["127.0.0.1"], ["-y", "-Z"]),
             ]
         )
     for output in outputs:
