@@ -191,6 +191,23 @@ def test_the_chain_in_certkey_is_sent(tmp_path: Path) -> None:
         assert client.request("GET", "/_matrix/client/versions").status == 200
 
 
+def test_one_endpoint_listens_on_ipv4_and_ipv6(tmp_path: Path) -> None:
+    """As install.sh writes it."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.xfail("this machine has no IPv6")
+    key, certificate = certificates.make(tmp_path)
+    daemon = Daemon(tmp_path)
+    secure = free_port()
+    listen = rf"ssl:{secure}:privateKey={key}:certKey={certificate}:interface=\:\:"
+    daemon._write_config({"server": {"listen": f"tcp:{daemon.port}:interface=127.0.0.1\n{listen}"}})
+    with daemon:
+        for host in ("127.0.0.1", "[::1]"):
+            client = Client(f"https://{host}:{secure}", tls=anybody())
+            assert client.request("GET", "/_matrix/client/versions").status == 200
+
+
 def test_a_broken_file_keeps_the_old_certificate_and_the_log_says_why(daemon: SecureDaemon) -> None:
     serial = daemon.serial()
     path = daemon.folder / "certificate.pem"
