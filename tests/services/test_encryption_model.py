@@ -161,13 +161,15 @@ class Encryption(RuleBasedStateMachine):
         self.note_change(device.actor.user_id)
 
     @precondition(lambda self: len(self.devices) > 2)
-    @rule(index=st.integers(0, 100))
-    def log_out(self, index: int) -> None:
+    @rule(index=st.integers(0, 100), look=st.booleans())
+    def log_out(self, index: int, look: bool) -> None:
         device = self.pick(index)
         device.actor.ok(run(device.actor.post("/logout")))
         del self.devices[device.kit.device_id]
         if device.has_keys:
             self.note_change(device.actor.user_id)
+        if look:
+            self.sync_all()
 
     # -- cross-signing -------------------------------------------------------------------------------------------
 
@@ -222,9 +224,12 @@ class Encryption(RuleBasedStateMachine):
 
     # -- rooms ---------------------------------------------------------------------------------------------------
 
-    @rule(number=st.sampled_from(ROOMS), name=st.sampled_from(PEOPLE), to=st.sampled_from(["invite", "join", "leave"]))
-    def move(self, number: int, name: str, to: str) -> None:
-        """Nothing if somebody is there already."""
+    @rule(
+        number=st.sampled_from(ROOMS), name=st.sampled_from(PEOPLE), to=st.sampled_from(["invite", "join", "leave"]),
+        look=st.booleans(),
+    )  # fmt: skip
+    def move(self, number: int, name: str, to: str, look: bool = False) -> None:
+        """Nothing if somebody is there already. `look`: everybody syncs, before anything else happens."""
         room, user_id = self.rooms[number], user(name)
         inside = user_id in room.joined
         if to == "leave" and (inside or user_id in room.invited):
@@ -239,9 +244,11 @@ class Encryption(RuleBasedStateMachine):
                 run(set_member(self.server, room.room_id, name, "join", name))
                 room.invited.discard(user_id)
                 room.joined.add(user_id)
+        if look:
+            self.sync_all()
 
-    @rule(number=st.sampled_from(ROOMS))
-    def encrypt(self, number: int) -> None:
+    @rule(number=st.sampled_from(ROOMS), look=st.booleans())
+    def encrypt(self, number: int, look: bool = False) -> None:
         room, timeline = self.rooms[number], self.server.daemon.timeline
 
         def job(tx: Transaction) -> None:
@@ -255,6 +262,8 @@ class Encryption(RuleBasedStateMachine):
 
         run(work())
         room.encrypted = True
+        if look:
+            self.sync_all()
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -341,6 +350,14 @@ class Encryption(RuleBasedStateMachine):
         for index in range(len(self.devices)):
             self.sync(index, False)
 
+    @rule(number=st.sampled_from(ROOMS), name=st.sampled_from(PEOPLE))
+    def look_again_without_device_lists(self, number: int, name: str) -> None:
+        """Something happens that only a sync without device lists has seen before they are asked for."""
+        self.sync_all()
+        self.move(number, name, "leave" if user(name) in self.rooms[number].joined else "join")
+        self.sync_without_device_lists()
+        self.sync_all()
+
     @rule(index=st.integers(0, 100), lost=st.booleans())
     def sync(self, index: int, lost: bool) -> None:
         """A sync says exactly what is new since the device's token; a lost one may be repeated."""
@@ -361,12 +378,12 @@ class Encryption(RuleBasedStateMachine):
         if not lost:
             self.told(device, news)
 
-    @rule(index=st.integers(0, 100))
-    def sync_without_device_lists(self, index: int) -> None:
+    @rule()
+    def sync_without_device_lists(self) -> None:
         """Sliding sync goes on without the extension: what it would have told must come later."""
-        device = self.pick(index)
-        if device.sliding is not None:
-            run(device.sliding(extensions={"to_device": {"enabled": True, "since": device.received}}))
+        for device in self.devices.values():
+            if device.sliding is not None:
+                run(device.sliding(extensions={"to_device": {"enabled": True, "since": device.received}}))
 
     async def news(self, device: Device) -> News:
         """What a sync tells a device. It does not move on."""
