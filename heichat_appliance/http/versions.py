@@ -78,9 +78,10 @@ def element_discovery(conference_url: str | None, *, relayed_calls: bool, encryp
     Source: element-web, docs of `io.element.jitsi`, `io.element.voip` and `io.element.e2ee`. The button for a conference
     in a room opens the Jitsi Meet server of `preferredDomain` (the older key is for older apps); with a relay of our own
     nobody's address is told to the public STUN server that Element falls back to otherwise. `encryption_default`: off,
-    direct or on, see `element_encryption`.
+    direct or on, see `element_encryption`. Only with `org.matrix.msc3814` Element makes dehydrated devices, which receive
+    keys while their person is logged in nowhere.
     """
-    found: dict[str, Any] = {"io.element.e2ee": element_encryption(encryption_default)}
+    found: dict[str, Any] = {"io.element.e2ee": element_encryption(encryption_default), "org.matrix.msc3814": True}
     if conference_url:
         jitsi = {"preferredDomain": urlsplit(conference_url).netloc}
         found |= {"io.element.jitsi": jitsi, "im.vector.riot.jitsi": jitsi}

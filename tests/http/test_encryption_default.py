@@ -45,6 +45,7 @@ async def test_element_is_told(tmp_path, default, told):
         found = (await server.http.get("/.well-known/matrix/client")).json
         # Nothing forces it off: whoever wants encryption can have it.
         assert found["io.element.e2ee"] == {"default": told} == element_encryption(default or "off")
+        assert found["org.matrix.msc3814"] is True  # makes Element leave a dehydrated device
 
 
 @pytest.mark.parametrize(("default", "begins"), [(None, False), ("off", False), ("direct", True), ("on", True)])
