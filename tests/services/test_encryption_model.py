@@ -301,8 +301,8 @@ class Encryption(RuleBasedStateMachine):
 
     # -- one-time keys -------------------------------------------------------------------------------------------
 
-    @rule(index=st.integers(0, 100), number=st.integers(1, 4))
-    def upload_keys(self, index: int, number: int) -> None:
+    @rule(index=st.integers(0, 100), number=st.integers(1, 4), claim=st.booleans())
+    def upload_keys(self, index: int, number: int, claim: bool) -> None:
         device = self.pick(index)
         if not device.has_keys:
             self.upload_device_keys(device)
@@ -310,6 +310,8 @@ class Encryption(RuleBasedStateMachine):
         device.uploads.append(dict(device.last_upload))
         answer = device.actor.ok(run(device.actor.post("/keys/upload", {"one_time_keys": device.last_upload})))
         assert answer["one_time_key_counts"] == {CURVE: device.unclaimed}
+        if claim:
+            self.claim(index, 0)
 
     @rule(index=st.integers(0, 100))
     def upload_fallback(self, index: int) -> None:
