@@ -19,6 +19,8 @@ from heichat_appliance.store.receipts import Receipt
 
 #: Events and receipts kept in memory; what is older is read by room.
 MAX_KEPT = 5_000
+#: Bytes of them, roughly.
+MAX_BYTES = 16 * 2**20
 #: When nobody asked for so many positions, what lies between is not fetched any more.
 MAX_BEHIND = 2_000
 #: Gaps kept. Those of one moment have few beginnings and one end.
@@ -56,6 +58,7 @@ class Recent:
         #: in the order of the newest position
         self._rooms: OrderedDict[str, _Room] = OrderedDict()
         self._kept: deque[StoredEvent | Receipt] = deque()
+        self._bytes = 0
 
     def catch_up(self) -> None:
         """Fetch what was committed since the last call."""
@@ -67,6 +70,7 @@ class Recent:
             self.start = self.device_lists_changed = upto
             self._rooms.clear()
             self._kept.clear()
+            self._bytes = 0
             return
         read = self._engine.read
         found: list[StoredEvent | Receipt] = [*events.between(read, after, upto)]
@@ -80,7 +84,7 @@ class Recent:
             room.events = events.in_room(read, room_id, self.start, upto, len(room.events))
         if moved or device_lists.is_any_changed(read, after, upto):
             self.device_lists_changed = upto
-        while len(self._kept) > MAX_KEPT:
+        while len(self._kept) > MAX_KEPT or self._bytes > MAX_BYTES:
             self._drop(self._kept.popleft())
 
     def _add(self, row: StoredEvent | Receipt) -> None:
@@ -96,9 +100,11 @@ class Recent:
             room.receipts.pop(_key(row), None)
             room.receipts[_key(row)] = row
         self._kept.append(row)
+        self._bytes += _size(row)
 
     def _drop(self, row: StoredEvent | Receipt) -> None:
         self.start = row.pos
+        self._bytes -= _size(row)
         room = self._rooms[row.room_id]
         if isinstance(row, StoredEvent):
             del room.events[0]
@@ -230,6 +236,10 @@ def last_events(engine: Engine, room_id: str, after: int, upto: int, limit: int)
     """The last `limit` events of a room at after < pos <= upto, in order, and whether there are more."""
     found = events.in_room(engine.read, room_id, after, upto, limit + 1, backwards=True)
     return found[limit - 1 :: -1] if len(found) > limit else found[::-1], len(found) > limit
+
+
+def _size(row: StoredEvent | Receipt) -> int:
+    return len(row.pdu) if isinstance(row, StoredEvent) else 0
 
 
 def _key(receipt: Receipt) -> _Key:

@@ -16,6 +16,8 @@ from heichat_appliance.store.events import StoredEvent
 
 #: Events whose JSON is kept in memory.
 MAX_CACHED = 20_000
+#: Bytes of an event that is too large to be kept.
+LARGE_EVENT = 4_096
 
 
 class Viewer(NamedTuple):
@@ -101,9 +103,11 @@ class Renderer:
         if usable and parts is not None and parts.redacted_by == event.redacted_by:
             self._cache.move_to_end(event.event_id)
             return parts
-        parts = self._cache[event.event_id] = self._make(event)
-        if len(self._cache) > MAX_CACHED:
-            self._cache.popitem(last=False)
+        parts = self._make(event)
+        if len(parts.head) + len(parts.prev_content) + len(parts.unsigned) <= LARGE_EVENT:
+            self._cache[event.event_id] = parts
+            if len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
         return parts
 
     def _make(self, event: StoredEvent) -> _Parts:

@@ -26,7 +26,10 @@ from heichat_appliance.store.events import StoredEvent
 #: Events after the receipt that are looked at; more unread ones than that are not told apart.
 MAX_LOOKED_AT = 1_000
 MAX_COUNTS = 100_000
-MAX_OUTCOMES = 20_000
+MAX_OUTCOMES = 5_000
+#: Events of which the fields are kept: those that many people's rules are asked about just now. Large ones are not.
+MAX_PUSH_EVENTS = 1_000
+LARGE_EVENT = 4_096
 #: The stored changes of somebody who has the default push rules.
 NO_CHANGES = "{}"
 #: What is in no thread.
@@ -119,9 +122,11 @@ class Unread:
     def _push_event(self, event: StoredEvent) -> tuple[PushEvent, str]:
         found = self._push_events.get(event.event_id)
         if found is None:
-            found = self._push_events[event.event_id] = self._make_push_event(event)
-            if len(self._push_events) > MAX_OUTCOMES:
-                self._push_events.popitem(last=False)
+            found = self._make_push_event(event)
+            if len(event.pdu) <= LARGE_EVENT:
+                self._push_events[event.event_id] = found
+                if len(self._push_events) > MAX_PUSH_EVENTS:
+                    self._push_events.popitem(last=False)
         return found
 
     def _make_push_event(self, event: StoredEvent) -> tuple[PushEvent, str]:
