@@ -15,7 +15,7 @@ from heichat_appliance.store import events
 from heichat_appliance.store.events import StoredEvent
 
 #: Events whose JSON is kept in memory.
-MAX_CACHED = 20_000
+MAX_CACHED = 10_000
 #: Bytes of an event that is too large to be kept.
 LARGE_EVENT = 4_096
 
