@@ -327,6 +327,13 @@ install_units() {
     systemctl --quiet enable heichat.service heichat-backup.timer heichat-doctor.timer 2>/dev/null
 }
 
+install_kernel_settings() { # in a container they are the host's affair
+    if put 644 root /etc/sysctl.d/60-heichat.conf <"$SOURCE/deploy/heichat-sysctl.conf"; then
+        RESTART=1
+        if booted; then sysctl -q -p /etc/sysctl.d/60-heichat.conf 2>/dev/null || true; fi
+    fi
+}
+
 start() {
     if [ -z "$START" ]; then return; fi
     if ! booted; then
@@ -434,6 +441,7 @@ install_config
 check_config "$VENV"
 step "Services" "Dienste"
 install_units
+install_kernel_settings
 start
 examine
 way_back
