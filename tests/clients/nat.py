@@ -10,6 +10,7 @@ host nor server-reflexive addresses of one home can be reached from the other.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -56,13 +57,17 @@ def requires_networks(test: Any) -> Any:
     return pytest.mark.networks(_XFAIL(test))
 
 
+_instances = itertools.count()
+
+
 class TwoHomes:
     """The networks, while the context lasts. `server` is the address that both homes reach."""
 
     def __init__(self) -> None:
         number = os.getpid()
         self._net = f"10.{100 + number // 250 % 100}.{number % 250}"
-        self._name = f"hc{number}"
+        # New names each time: what belongs to a deleted namespace goes a little later. Linux allows 15 characters.
+        self._name = f"hc{number}n{next(_instances)}"
         self.server = f"{self._net}.1"
 
     def inside(self, home: str) -> list[str]:
@@ -83,8 +88,10 @@ class TwoHomes:
 
     def __exit__(self, *_: Any) -> None:
         """Nothing is left."""
-        for name in (f"{self._name}{kind}" for kind in ("a", "b", "ra", "rb")):
-            _run("ip", "netns", "delete", name)
+        for home in ("a", "b"):
+            _run("ip", "link", "delete", f"{self._name}{home}o")
+            for name in (f"{self._name}{home}", f"{self._name}r{home}"):
+                _run("ip", "netns", "delete", name)
         _run("ip", "link", "delete", self._name)
 
     @staticmethod
