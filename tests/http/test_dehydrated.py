@@ -6,7 +6,7 @@ import pytest
 import pytest_twisted
 
 from heichat_appliance.services import sessions
-from tests.appliance import SERVER_NAME, Actor, Appliance
+from tests.appliance import SERVER_NAME, Actor, Appliance, ManualClock
 from tests.encryption_kit import DeviceKit, PersonKit
 
 ALICE = f"@alice:{SERVER_NAME}"
@@ -89,14 +89,18 @@ async def test_a_new_one_replaces_the_old_one_and_the_same_again_changes_nothing
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_stays_however_many_devices_come_after_it(server, monkeypatch):
+async def test_it_stays_however_many_devices_come_after_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sessions, "MAX_DEVICES", 3)
+    clock = ManualClock()
+    server = await Appliance.start(tmp_path, plugins=("demo_directory",), clock=clock)
     alice = await server.login("alice", device_id="A")
     alice.ok(await alice.put(PATH, body(DeviceKit(ALICE, "DRY"))))
     for name in "BCDE":
+        clock.advance(1)
         alice = await server.login("alice", device_id=name)
     assert (await alice.get(PATH)).json["device_id"] == "DRY"
     assert {device["device_id"] for device in (await alice.get("/devices")).json["devices"]} == {"DRY", "C", "D", "E"}
+    await server.stop()
 
 
 @pytest.mark.parametrize(
