@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from heichat_appliance.admin import backups
@@ -103,13 +103,26 @@ def _unpacked(backup: Path, data_dir: Path) -> Iterator[Path]:
     with TemporaryDirectory(dir=data_dir, prefix=".unpacked-") as folder:
         try:
             with tarfile.open(backup) as archive:
-                archive.extractall(folder, filter="data")
+                _extract(archive, folder)
         except (OSError, tarfile.TarError) as error:
             raise Trouble(t(f"{backup} is no backup: {error}", f"{backup} ist keine Sicherung: {error}")) from None
         found = [path for path in Path(folder).iterdir() if (path / backups.MANIFEST).is_file()]
         if len(found) != 1:
             raise Trouble(t(f"{backup} is no backup", f"{backup} ist keine Sicherung"))
         yield found[0]
+
+
+def _extract(archive: tarfile.TarFile, folder: str) -> None:
+    """Unpack plain files and folders; TarError for anything else, and for what would land elsewhere.
+
+    Checked here, since Debian 12's Python has no `filter` of PEP 706; where there is one it is used as well.
+    """
+    archive.extraction_filter = getattr(tarfile, "data_filter", None)
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if not (member.isfile() or member.isdir()) or name.is_absolute() or ".." in name.parts:
+            raise tarfile.TarError(f"{member.name!r} is not a file inside of it")
+        archive.extract(member, folder, set_attrs=False)
 
 
 def _check(folder: Path, call: Call) -> dict[str, object]:
