@@ -21,7 +21,7 @@ from heichat_appliance.admin.command import Call, Commands, Trouble
 from heichat_appliance.admin.language import count, t
 from heichat_appliance.admin.owner import as_owner_of, give_to_owner_of
 from heichat_appliance.admin.show import size
-from heichat_appliance.db.database import DATABASE
+from heichat_appliance.db.database import DATABASE, sync
 from heichat_appliance.db.engine import connect
 from heichat_appliance.store import media
 
@@ -142,7 +142,7 @@ def _make(call: Call, target: Path) -> tuple[Path, backups.Made]:
         done = _packed(partial) if call.options.tar else partial
         give_to_owner_of(target, done)
         done.rename(final)
-        backups.sync(target)
+        sync(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return final, made

@@ -26,7 +26,7 @@ from typing import Any
 from heichat_appliance import __version__
 from heichat_appliance.admin.language import t
 from heichat_appliance.db import copies, invariants
-from heichat_appliance.db.database import DATABASE
+from heichat_appliance.db.database import DATABASE, sync
 from heichat_appliance.db.engine import connect
 from heichat_appliance.services.signing import load_signer
 from heichat_appliance.store import media
@@ -241,12 +241,3 @@ def digest(path: Path) -> str:
         while piece := file.read(_PIECE):
             found.update(piece)
     return found.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

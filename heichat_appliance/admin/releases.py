@@ -27,6 +27,7 @@ from typing import IO
 
 from heichat_appliance.admin.command import Trouble
 from heichat_appliance.admin.language import t
+from heichat_appliance.db.database import sync
 from heichat_appliance.http.element_web import MAX_FILES, former_link, read_release
 
 MAX_UNPACKED = 500 * 2**20
@@ -172,7 +173,7 @@ def _point(link: Path, target: Path) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(os.path.relpath(target.resolve(), link.parent.resolve()))
     new.rename(link)
-    _sync_folder(link.parent)
+    sync(link.parent)
 
 
 # -- the archive -------------------------------------------------------------------------------------------------
@@ -300,21 +301,8 @@ def _measure(release: Path) -> tuple[int, int]:
 def _sync(release: Path) -> None:
     """To the disk, before anything points to it."""
     for path in [*release.rglob("*"), release]:
-        if path.is_dir():
-            path.chmod(0o755)
-            _sync_folder(path)
-        else:
-            path.chmod(0o644)
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        sync(path)
 
 
 def too_large(most: int) -> Trouble:

@@ -179,7 +179,7 @@ def _fill(folder: Path, manifest: dict[str, object], staged: Path, data_dir: Pat
     epoch = _new_epoch(staged / database.DATABASE, data_dir / database.DATABASE)
     copies.begin_epoch(staged / database.DATABASE, epoch)
     for path in (*staged.rglob("*"), staged):
-        backups.sync(path)
+        database.sync(path)
     give_to_owner_of(data_dir, staged)
     return epoch
 
@@ -201,7 +201,7 @@ def _exchange(data_dir: Path, staged: Path) -> Path | None:
     marker = data_dir / database.RESTORING
     marker.unlink(missing_ok=True)  # an earlier restore's
     os.close(os.open(marker, os.O_CREAT | os.O_EXCL, 0o600))
-    backups.sync(data_dir)
+    database.sync(data_dir)
     aside = data_dir / f"{_ASIDE}{_stamp()}"
     old = [path for path in data_dir.iterdir() if not _stays(path, staged, marker)]
     if old:
@@ -212,9 +212,9 @@ def _exchange(data_dir: Path, staged: Path) -> Path | None:
     for path in staged.iterdir():
         path.rename(data_dir / path.name)
     staged.rmdir()
-    backups.sync(data_dir)
+    database.sync(data_dir)
     marker.unlink()
-    backups.sync(data_dir)
+    database.sync(data_dir)
     return aside if old else None
 
 

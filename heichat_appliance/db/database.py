@@ -93,12 +93,13 @@ def _create(path: Path, server_name: str) -> None:
     finally:
         connection.close()
     os.chmod(new, 0o600)
-    _sync(new)
+    sync(new)
     new.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

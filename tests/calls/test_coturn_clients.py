@@ -35,18 +35,8 @@ CALLS = {
 }
 
 
-#: How often a client may begin anew.
-TRIES = 2
-
-
 def uclient(host: str, port: int, options: list[str]) -> str:
-    """Run a client to its end; what it says. It counts what comes late as lost, which on a busy machine happens: then it
-    has another try."""
-    outputs = (_uclient(host, port, options) for _ in range(TRIES))
-    return next((output for output in outputs if all_arrived(output)), "") or _uclient(host, port, options)
-
-
-def _uclient(host: str, port: int, options: list[str]) -> str:
+    """Run a client to its end; what it says."""
     username, password = credentials(SECRET, "@alice:test", WALL, 86400)
     command = [
         "turnutils_uclient",
