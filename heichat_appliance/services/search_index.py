@@ -23,7 +23,7 @@ from heichat_appliance.store.events import StoredEvent
 log = Logger()
 
 #: Events of one write job.
-BATCH = 64
+BATCH = 128
 #: Positions that may wait before they are indexed without a search.
 BACKLOG = 512
 MESSAGE = "m.room.message"
@@ -73,9 +73,10 @@ def _take(tx: Transaction, event: StoredEvent) -> None:
     if event.type == "m.room.redaction":
         _redacted(tx, event)
     elif event.type == MESSAGE and event.state_key is None:
-        relation = relations.relation_of(_content(event))
+        content = _content(event)
+        relation = relations.relation_of(content)
         if relation is None or relation.rel_type != relations.REPLACE:
-            _put(tx, event, event, _content(event))
+            _put(tx, event, event, content)
         else:
             original = events.by_id(tx.execute, relation.parent)
             if original is not None and original.room_id == event.room_id:

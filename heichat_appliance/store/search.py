@@ -13,6 +13,7 @@ from heichat_appliance.store.events import Execute
 
 #: The kinds of text, columns of the table.
 KEYS = ("body", "name", "topic")
+_WORDS = "room, body, name, topic"
 #: Matches that are looked at, the newest ones.
 MAX_MATCHES = 2_000
 
@@ -41,15 +42,21 @@ def set_position(tx: Transaction, pos: int) -> None:
 def put(tx: Transaction, pos: int, source_pos: int, room_id: str, texts: dict[str, str]) -> None:
     """Index the texts (by KEYS) of the event at `pos`, in place of what was there."""
     remove(tx, pos)
+    words = (room_word(room_id), *map(texts.get, KEYS))
     tx.execute(
-        "INSERT INTO search_texts (pos, source_pos, room, body, name, topic) VALUES (?, ?, ?, ?, ?, ?)",
-        (pos, source_pos, room_word(room_id), *(texts.get(key) for key in KEYS)),
+        f"INSERT INTO search_texts (pos, source_pos, {_WORDS}) VALUES (?, ?, ?, ?, ?, ?)", (pos, source_pos, *words)
     )
+    tx.execute(f"INSERT INTO search_words (rowid, {_WORDS}) VALUES (?, ?, ?, ?, ?)", (pos, *words))
 
 
 def remove(tx: Transaction, pos: int) -> None:
     """Take the event at `pos` out of the index."""
-    tx.execute("DELETE FROM search_texts WHERE pos = ?", (pos,))
+    old = tx.execute(f"SELECT {_WORDS} FROM search_texts WHERE pos = ?", (pos,)).fetchone()
+    if old is not None:  # FTS5 must be told the words to forget
+        tx.execute(
+            f"INSERT INTO search_words (search_words, rowid, {_WORDS}) VALUES ('delete', ?, ?, ?, ?, ?)", (pos, *old)
+        )
+        tx.execute("DELETE FROM search_texts WHERE pos = ?", (pos,))
 
 
 def edited_by(execute: Execute, source_pos: int) -> int | None:

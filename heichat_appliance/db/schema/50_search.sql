@@ -11,17 +11,9 @@ CREATE TABLE search_texts (
 ) STRICT;
 CREATE INDEX search_texts_edited ON search_texts (source_pos) WHERE source_pos != pos;
 
+-- Its rows are written beside those of search_texts (store/search.py), not by triggers: in a statement with triggers SQLite sets
+-- a savepoint, for which FTS5 writes what it has collected, each time a segment of one message.
 CREATE VIRTUAL TABLE search_words USING fts5 (
     body, name, topic, room,
     content = 'search_texts', content_rowid = 'pos', tokenize = 'unicode61 remove_diacritics 2'
 );
-
-CREATE TRIGGER search_texts_added AFTER INSERT ON search_texts BEGIN
-    INSERT INTO search_words (rowid, body, name, topic, room)
-        VALUES (new.pos, new.body, new.name, new.topic, new.room);
-END;
-
-CREATE TRIGGER search_texts_removed AFTER DELETE ON search_texts BEGIN
-    INSERT INTO search_words (search_words, rowid, body, name, topic, room)
-        VALUES ('delete', old.pos, old.body, old.name, old.topic, old.room);
-END;
