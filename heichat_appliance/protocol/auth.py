@@ -24,12 +24,15 @@ __all__ = [
     "State",
     "check",
     "check_client_content",
+    "depends_on_sender_alone",
     "join_rule",
     "may_authorise_join",
     "may_redact",
     "membership_of",
     "select_auth_events",
 ]
+
+_JUDGED_BY_CONTENT = frozenset(("m.room.create", "m.room.member", "m.room.power_levels", "m.room.third_party_invite"))
 
 
 def select_auth_events(
@@ -38,6 +41,14 @@ def select_auth_events(
     """The IDs of the events of `state` that a new event must name as its auth_events."""
     keys = auth_event_keys(version, type, sender, state_key, content)
     return [event.event_id for key in keys if (event := state.get(key)) is not None]
+
+
+def depends_on_sender_alone(type: str, state_key: str | None) -> bool:
+    """Whether `check` and `select_auth_events` say the same of all events of this type by one sender in the same state.
+
+    So it is for message events: only state events are judged by their state key (rooms/v11 8) and, of these types, by content.
+    """
+    return state_key is None and type not in _JUDGED_BY_CONTENT
 
 
 def may_redact(version: RoomVersion, redacter: str, target_sender: str, power_levels: PowerLevels) -> bool:

@@ -31,9 +31,9 @@ def split(path: str) -> FieldPath:
 
 
 def lookup(value: object, path: FieldPath) -> object:
-    """The property at `path`, or MISSING."""
+    """The property at `path` of parsed JSON, or MISSING."""
     for name in path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict):
             return MISSING
         value = value.get(name, MISSING)
     return value

@@ -6,6 +6,7 @@ Sources: spec rooms/v11 "Event format", server-server API "Signing Events", "Aut
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -323,7 +324,7 @@ def _event_id(signed: bytes) -> str:
 
 
 def _base64(data: bytes) -> str:
-    return base64.b64encode(data).rstrip(b"=").decode()
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").decode()
 
 
 def _dumps(value: str | Sequence[str] | Mapping[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ Source: client-server API, "Room event format" and `unsigned`.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -34,6 +35,22 @@ class _Parts(NamedTuple):
     unsigned: bytes  # ',"redacted_because":...,"replaces_state":...' or b""
     prev_content: bytes  # ',"prev_content":...,"prev_sender":...' or b""
     prev_pos: int
+
+
+class Piece:
+    """JSON of several events, the same for many people, to be kept: only the events' ages are put in when it is told."""
+
+    __slots__ = ("_format", "_times", "size")
+
+    def __init__(self, templates: Sequence[bytes], events: Sequence[StoredEvent]) -> None:
+        """`templates`: `Renderer.template` of the events."""
+        self._format = b",".join(templates)
+        self._times = [event.ts for event in events]
+        self.size = len(self._format)
+
+    def at(self, now_ms: int) -> bytes:
+        """The JSON objects, with commas between them."""
+        return self._format % tuple([now_ms - ts if ts < now_ms else 0 for ts in self._times])
 
 
 class Renderer:
@@ -65,9 +82,7 @@ class Renderer:
         this position on, so an earlier `prev_content` is left out; `relations`: JSON for `unsigned."m.relations"`.
         """
         parts = self._parts(event)
-        unsigned = [b'{"age":%d' % max(0, now_ms - event.ts), parts.unsigned]
-        if membership is not None:
-            unsigned.append(b',"membership":"%b"' % membership.encode())
+        unsigned = [b'{"age":%d' % max(0, now_ms - event.ts), parts.unsigned, _membership(membership)]
         if parts.prev_content and parts.prev_pos >= visible_from:
             unsigned.append(parts.prev_content)
         if relations is not None:
@@ -81,6 +96,13 @@ class Renderer:
             unsigned.append(b',"transaction_id":' + orjson.dumps(event.txn_id))
         room = parts.room if with_room_id else b""
         return b"".join((parts.head, room, b',"unsigned":', *unsigned, b"}}"))
+
+    def template(self, event: StoredEvent, membership: str | None = None) -> bytes:
+        """What `render` gives to a member who did not send the event, without room_id, as a format with `%d` for the age:
+        for what is kept longer than a moment (`Piece`)."""
+        parts = self._parts(event)
+        rest = b"".join((parts.unsigned, _membership(membership), parts.prev_content, b"}}"))
+        return b'%b,"unsigned":{"age":%%d%b' % (parts.head.replace(b"%", b"%%"), rest.replace(b"%", b"%%"))
 
     def as_dict(self, event: StoredEvent, now_ms: int, **options: Any) -> dict[str, Any]:
         """The same as an object, for the rare places that go on working with it."""
@@ -140,6 +162,10 @@ class Renderer:
                 )
         room = b',"room_id":' + orjson.dumps(event.room_id)
         return _Parts(event.redacted_by, orjson.dumps(client)[:-1], room, unsigned, prev_content, prev_pos)
+
+
+def _membership(membership: str | None) -> bytes:
+    return b"" if membership is None else b',"membership":"%b"' % membership.encode()
 
 
 def _put_redacts(client: dict[str, Any], raw: dict[str, Any]) -> None:

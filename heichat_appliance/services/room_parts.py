@@ -12,7 +12,7 @@ from heichat_appliance.db.engine import Engine
 from heichat_appliance.protocol.visibility import is_visible
 from heichat_appliance.services import visibility
 from heichat_appliance.services.gap import last_events
-from heichat_appliance.services.render import Renderer, Viewer
+from heichat_appliance.services.render import Piece, Renderer, Viewer
 from heichat_appliance.store import receipts, state
 from heichat_appliance.store.account_data import AccountData
 from heichat_appliance.store.events import StoredEvent
@@ -94,14 +94,45 @@ class RoomParts:
         now = self._clock.now_ms()
         return [self.renderer.render(row, now, viewer=viewer, with_room_id=False) for row in rows]
 
+    def timeline_piece(self, found: Sequence[StoredEvent]) -> Piece | None:
+        """What `timeline` gives to people who joined before these events, ignore none of their senders and sent none of
+        them from this device; None if there are bundled aggregations, which depend on the person."""
+        if self._bundles is not None and self._bundles.has_any(found):
+            return None
+        return Piece([self.renderer.template(event, "join") for event in found], found)
+
+    def state_piece(self, rows: Sequence[StoredEvent]) -> Piece:
+        """What `state` gives to people who sent none of these events from this device."""
+        return Piece([self.renderer.template(row) for row in rows], rows)
+
+    def tell(self, piece: Piece) -> bytes:
+        """The JSON of a piece, now."""
+        return piece.at(self._clock.now_ms())
+
+    def has_name(self, room_id: str, upto: int) -> bool:
+        """Whether the room has a name or an alias, and so needs no heroes."""
+        for type, key in (("m.room.name", "name"), ("m.room.canonical_alias", "alias")):
+            event = state.at(self._engine.read, room_id, type, "", upto)
+            if event is not None and orjson.loads(event.pdu)["content"].get(key):
+                return True
+        return False
+
+    def hero_candidates(self, room_id: str, upto: int) -> list[str]:
+        """Whom to choose a member's heroes from (`heroes_among`): joined or invited people; and, if it is but one, those
+        who left."""
+        present = state.first_members_at(self._engine.read, room_id, ("join", "invite"), upto, HEROES + 1)
+        if len(present) > 1:
+            return present
+        return present + state.first_members_at(self._engine.read, room_id, ("leave", "ban"), upto, HEROES + 1)
+
     def heroes(self, user_id: str, room_id: str, upto: int) -> list[str]:
         """At most five members other than the person: joined or invited ones, else those who left."""
         present = state.first_members_at(self._engine.read, room_id, ("join", "invite"), upto, HEROES + 1)
-        found = [member for member in present if member != user_id]
+        found = heroes_among(present, user_id)
         if not found:
             gone = state.first_members_at(self._engine.read, room_id, ("leave", "ban"), upto, HEROES + 1)
-            found = [member for member in gone if member != user_id]
-        return found[:HEROES]
+            found = heroes_among(gone, user_id)
+        return found
 
     def stripped(self, room_id: str, member: StoredEvent) -> list[dict[str, Any]]:
         """What an invited or knocking person is shown of a room; `member`: their member event."""
@@ -110,6 +141,11 @@ class RoomParts:
         found = [self.renderer.stripped(row) for row in rows if row is not None and row.pos != member.pos]
         own = {**self.renderer.stripped(member), "event_id": member.event_id, "origin_server_ts": member.ts}
         return [*found, own]
+
+
+def heroes_among(candidates: Iterable[str], user_id: str) -> list[str]:
+    """At most five of them, without the person."""
+    return [member for member in candidates if member != user_id][:HEROES]
 
 
 def shown(found: Iterable[StoredEvent], ignored: frozenset[str]) -> list[StoredEvent]:

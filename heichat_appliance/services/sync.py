@@ -122,10 +122,11 @@ class Sync:
         wanted = query.filter.room
         yield b'{"join":{'
         first = True
-        for room_id, joined_at in standing.joined.items():
-            if not wanted.includes_room(room_id):
-                continue
-            section = self._rooms.joined(query, room_id, None, upto, joined_at, data.get(room_id, ()))
+        joined = [room_id for room_id in standing.joined if wanted.includes_room(room_id)]
+        start = self._rooms.begin(query.viewer.user_id, joined, upto)
+        for room_id in joined:
+            joined_at = standing.joined[room_id]
+            section = self._rooms.whole(query, room_id, start, upto, joined_at, data.get(room_id, ()))
             if section is not None:
                 yield _entry(room_id, section, first)
                 first = False

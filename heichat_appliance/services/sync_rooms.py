@@ -16,11 +16,19 @@ from heichat_appliance.db.engine import Engine
 from heichat_appliance.protocol import fieldpaths
 from heichat_appliance.protocol.filters import Filter, RoomEventFilter
 from heichat_appliance.services.ephemeral import Typing
-from heichat_appliance.services.gap import Gap
+from heichat_appliance.services.gap import Gap, last_events
 from heichat_appliance.services.render import Viewer
-from heichat_appliance.services.room_parts import RoomParts, by_room, event_json, receipt_content, visible_receipts
+from heichat_appliance.services.room_parts import (
+    RoomParts,
+    by_room,
+    event_json,
+    heroes_among,
+    receipt_content,
+    visible_receipts,
+)
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.services.unread import MAIN, ZERO, Unread
+from heichat_appliance.services.whole_rooms import Start, Whole, WholeRooms, receipts_event
 from heichat_appliance.store import account_data, events, receipts, relations, state
 from heichat_appliance.store.account_data import AccountData
 from heichat_appliance.store.events import StoredEvent
@@ -99,8 +107,60 @@ class RoomSections:
         self._unread = unread
         self.typing = typing
         self.sent_members = SentMembers()
+        self._whole_rooms = WholeRooms(engine, parts)
+        #: `begin(user_id, room_ids, upto)`: what `whole` needs to know of all rooms of an answer.
+        self.begin = self._whole_rooms.start
 
     # -- joined rooms --------------------------------------------------------------------------------------------
+
+    def whole(self, query: Query, room_id: str, start: Start, upto: int, joined_at: int,
+              room_account_data: Sequence[AccountData]) -> list[bytes] | None:  # fmt: skip
+        """The section of a joined room for a device that knows nothing, mostly out of what is the same for all."""
+        room_filter = query.filter.room
+        wanted, last = room_filter.timeline, start.events[room_id]
+        shareable = (
+            wanted.is_default
+            and not wanted.asks_for_relations
+            and room_filter.state.is_default
+            and room_filter.state.lazy_load_members
+            and query.filter.event_fields is None
+        )
+        whole = (
+            self._whole_rooms.room(room_id, last, _limit(wanted), state_after=query.use_state_after)
+            if shareable
+            else None
+        )
+        if whole is None or whole.first < joined_at or query.viewer in whole.state_devices:
+            return self.joined(query, room_id, None, upto, joined_at, room_account_data)
+        ephemeral, own_receipt = self._ephemeral(query, room_id, None, upto, start.receipts[room_id])
+        extra = self._account_data(query, room_account_data)
+        return [
+            b'{"timeline":', *self._whole_timeline(query, room_id, whole, last, joined_at),
+            b',"', query.state_section, b'":{"events":[', *self._whole_state(query, room_id, whole, start, upto), b"]}",
+            b',"ephemeral":{"events":[', b",".join(ephemeral), b']},"account_data":{"events":[', b",".join(extra), b"]}",
+            _whole_summary(query, whole),
+            self._counts(query, room_id, None, upto, own_receipt, joined_at, last),
+            b"}",
+        ]  # fmt: skip
+
+    def _whole_timeline(self, query: Query, room_id: str, whole: Whole, last: int, joined_at: int) -> list[bytes]:
+        if whole.timeline is None or query.viewer in whole.devices or not query.ignored.isdisjoint(whole.senders):
+            found, _ = last_events(self._engine, room_id, whole.first - 1, last, MAX_LIMIT)
+            return self._timeline(query, room_id, None, found, whole.limited, last, joined_at)
+        return [self._timeline_head(whole.first - 1, whole.limited), self._parts.tell(whole.timeline), b"]}"]
+
+    def _whole_state(self, query: Query, room_id: str, whole: Whole, start: Start, upto: int) -> list[bytes]:
+        me = query.viewer.user_id
+        pieces = [self._parts.tell(whole.state)]
+        if me not in whole.members:
+            own = start.own.get(room_id)
+            if own is None or own.pos > whole.at:  # they changed their profile within the timeline
+                rows = state.members_at(self._engine.read, room_id, [me], whole.at)
+            else:
+                rows = [own]
+            pieces += (b"," + event for event in self._parts.state(query.viewer, rows))
+        self.sent_members.note(query.viewer, room_id, (*whole.noted, me), upto)
+        return pieces
 
     def joined(self, query: Query, room_id: str, gap: Gap | None, upto: int, joined_at: int,
                room_account_data: Sequence[AccountData]) -> list[bytes] | None:  # fmt: skip
@@ -112,7 +172,7 @@ class RoomSections:
         if gap is not None and not (new or room_account_data or query.full_state):
             same = self._same_for_all(query, room_id, gap, upto)
             if same is not None and self._is_like_others(query, room_id, same):
-                return [same.json, self._counts(query, room_id, same.found, upto, False), b"}"]
+                return [same.json, self._counts(query, room_id, same.found, upto, False, joined_at), b"}"]
         if new and gap is not None:  # what was stored before they joined, e.g. a tag, the device has not been told
             room_account_data = account_data.in_room(self._engine.read, query.viewer.user_id, room_id)
         found, limited = self._tail(query, room_id, None if new else gap, upto, joined_at)
@@ -127,7 +187,7 @@ class RoomSections:
             b',"', query.state_section, b'":{"events":[', changed, b"]}",
             b',"ephemeral":{"events":[', b",".join(ephemeral), b']},"account_data":{"events":[', b",".join(extra), b"]}",
             self._summary(query, room_id, None if new else gap, found, limited, upto),
-            self._counts(query, room_id, found if not limited and not new else None, upto, own_receipt),
+            self._counts(query, room_id, found if not limited and not new else None, upto, own_receipt, joined_at),
             b"}",
         ]  # fmt: skip
 
@@ -181,7 +241,7 @@ class RoomSections:
         Without a gap the whole history counts. In a gap the person was joined throughout, so everything is visible.
         """
         wanted = query.filter.room.timeline
-        limit = min(wanted.limit or DEFAULT_LIMIT, MAX_LIMIT)
+        limit = _limit(wanted)
         unfiltered = wanted.is_default and not wanted.asks_for_relations
         reach = limit if unfiltered else limit * FILTER_REACH
         if gap is not None:
@@ -202,11 +262,7 @@ class RoomSections:
 
     def _timeline(self, query: Query, room_id: str, gap: Gap | None, found: list[StoredEvent], limited: bool,
                   upto: int, joined_at: int | None = None) -> list[bytes]:  # fmt: skip
-        start = found[0].pos - 1 if found else upto
-        head = b'{"limited":%b,"prev_batch":"%b","events":[' % (
-            b"true" if limited else b"false",
-            str(Token(start, self._engine.epoch)).encode(),
-        )
+        head = self._timeline_head(found[0].pos - 1 if found else upto, limited)
         if gap is None or self._parts.is_personal(query.viewer, query.ignored, found):
             return [head, b",".join(self._render_all(query, room_id, found, joined_at)), b"]}"]
         key = (room_id, "timeline", query.filter_key, len(found), limited)
@@ -214,6 +270,12 @@ class RoomSections:
         if body is None:
             body = gap.shared[key] = b",".join(self._render_all(query, room_id, found, joined_at))
         return [head, body, b"]}"]
+
+    def _timeline_head(self, start: int, limited: bool) -> bytes:
+        return b'{"limited":%b,"prev_batch":"%b","events":[' % (
+            b"true" if limited else b"false",
+            str(Token(start, self._engine.epoch)).encode(),
+        )
 
     def _render_all(self, query: Query, room_id: str, found: list[StoredEvent], joined_at: int | None) -> list[bytes]:
         """The JSON of timeline events, filtered."""
@@ -240,7 +302,7 @@ class RoomSections:
         if gap is None or query.full_state:
             rows = self._full_state(query, room_id, at, lazy)
             if lazy:
-                needed |= {query.viewer.user_id, *self._heroes(query.viewer.user_id, room_id, upto)}
+                needed |= {query.viewer.user_id, *(self._heroes(query.viewer.user_id, room_id, upto) or ())}
         elif limited or filtered or (query.use_state_after and any(event.state_key is not None for event in found)):
             rows = state.changes(self._engine.read, room_id, gap.after, at)
         else:
@@ -278,30 +340,19 @@ class RoomSections:
             return b""
         if gap is not None and not limited and not any(event.type == "m.room.member" for event in found):
             return b""
-        read = self._engine.read
-        summary: dict[str, Any] = {
-            "m.joined_member_count": state.count_now(read, room_id, "join"),
-            "m.invited_member_count": state.count_now(read, room_id, "invite"),
-        }
-        if not self._has_name(room_id, upto):
-            summary["m.heroes"] = self._heroes(query.viewer.user_id, room_id, upto)
-        return b',"summary":' + orjson.dumps(summary)
+        joined, invited = state.members_counted(self._engine.read, room_id)
+        return _summary_json(joined, invited, self._heroes(query.viewer.user_id, room_id, upto))
 
-    def _has_name(self, room_id: str, upto: int) -> bool:
-        for type, key in (("m.room.name", "name"), ("m.room.canonical_alias", "alias")):
-            event = state.at(self._engine.read, room_id, type, "", upto)
-            if event is not None and orjson.loads(event.pdu)["content"].get(key):
-                return True
-        return False
+    def _heroes(self, user_id: str, room_id: str, upto: int) -> list[str] | None:
+        """None if the room has a name and so needs none."""
+        return None if self._parts.has_name(room_id, upto) else self._parts.heroes(user_id, room_id, upto)
 
-    def _heroes(self, user_id: str, room_id: str, upto: int) -> list[str]:
-        return [] if self._has_name(room_id, upto) else self._parts.heroes(user_id, room_id, upto)
-
-    def _counts(self, query: Query, room_id: str, fresh: list[StoredEvent] | None, upto: int, moved: bool) -> bytes:
+    def _counts(self, query: Query, room_id: str, fresh: list[StoredEvent] | None, upto: int, moved: bool,
+                joined_at: int, last: int | None = None) -> bytes:  # fmt: skip
         def at_hand(after: int) -> list[StoredEvent] | None:
             return fresh if fresh is not None and query.since is not None and after == query.since else None
 
-        counts = self._unread.counts(query.viewer.user_id, room_id, upto, at_hand, moved)
+        counts = self._unread.counts(query.viewer.user_id, room_id, upto, at_hand, moved, joined_at, last)
         if not query.filter.room.timeline.unread_thread_notifications:
             notify = sum(count.notify for count in counts.values())
             highlight = sum(count.highlight for count in counts.values())
@@ -320,25 +371,37 @@ class RoomSections:
 
     # -- ephemeral and account data ------------------------------------------------------------------------------
 
-    def _ephemeral(self, query: Query, room_id: str, gap: Gap | None, upto: int) -> tuple[list[bytes], bool]:
-        """The ephemeral events of a room, and whether the person's own receipts are among what changed."""
+    def _ephemeral(self, query: Query, room_id: str, gap: Gap | None, upto: int,
+                   last_receipt: int | None = None) -> tuple[list[bytes], bool]:  # fmt: skip
+        """The ephemeral events of a room, and whether the person's own receipts are among what changed.
+
+        `last_receipt`: position of the room's last one, where all are asked for and it is known.
+        """
         wanted = query.filter.room.ephemeral
-        if gap is None:
-            changed: Sequence[Receipt] = receipts.in_room(self._engine.read, room_id, upto)
-        else:
-            changed = gap.receipts(room_id)
-        me = query.viewer.user_id
-        own = any(receipt.user_id == me for receipt in changed)
+        content, own = self._receipts(query, room_id, gap, upto, last_receipt)
         result = []
-        visible = visible_receipts(changed, me, query.ignored)
-        if visible and wanted.includes_room(room_id) and wanted.events.matches("m.receipt", None):
-            result.append(b'{"type":"m.receipt","content":%b}' % orjson.dumps(receipt_content(visible)))
+        if content and wanted.includes_room(room_id) and wanted.events.matches("m.receipt", None):
+            result.append(content)
         since, (pos, people) = 0 if gap is None else gap.after, self.typing.in_room(room_id)
         if pos > since and (people or gap is not None) and wanted.includes_room(room_id):
             typing = [person for person in people if person not in query.ignored]
             if wanted.events.matches("m.typing", None):
                 result.append(b'{"type":"m.typing","content":{"user_ids":%b}}' % orjson.dumps(typing))
         return result, own
+
+    def _receipts(self, query: Query, room_id: str, gap: Gap | None, upto: int,
+                  last: int | None) -> tuple[bytes, bool]:  # fmt: skip
+        """The receipts as an event (b"" for none), and whether own ones are among them."""
+        me = query.viewer.user_id
+        if last is not None:
+            same = self._whole_rooms.receipts(room_id, last)
+            if me not in same.private and query.ignored.isdisjoint(same.people):
+                return same.json, me in same.people
+        changed: Sequence[Receipt]
+        changed = receipts.in_room(self._engine.read, room_id, upto) if gap is None else gap.receipts(room_id)
+        visible = visible_receipts(changed, me, query.ignored)
+        own = any(receipt.user_id == me for receipt in changed)
+        return receipts_event(receipt_content(visible)) if visible else b"", own
 
     @staticmethod
     def _account_data(query: Query, rows: Sequence[AccountData]) -> list[bytes]:
@@ -377,6 +440,22 @@ class RoomSections:
 
 
 _NOBODY = Viewer("", "")
+
+
+def _limit(wanted: RoomEventFilter) -> int:
+    return min(wanted.limit or DEFAULT_LIMIT, MAX_LIMIT)
+
+
+def _whole_summary(query: Query, whole: Whole) -> bytes:
+    heroes = None if whole.heroes is None else heroes_among(whole.heroes, query.viewer.user_id)
+    return _summary_json(whole.joined, whole.invited, heroes)
+
+
+def _summary_json(joined: int, invited: int, heroes: list[str] | None) -> bytes:
+    summary: dict[str, Any] = {"m.joined_member_count": joined, "m.invited_member_count": invited}
+    if heroes is not None:
+        summary["m.heroes"] = heroes
+    return b',"summary":' + orjson.dumps(summary)
 
 
 def _matches(wanted: RoomEventFilter, event: StoredEvent) -> bool:

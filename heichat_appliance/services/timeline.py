@@ -55,7 +55,7 @@ class RoomView:
     committed, so only write jobs use it.
     """
 
-    __slots__ = ("_execute", "_levels", "_state", "depth", "last_event_id", "room_id", "version")
+    __slots__ = ("_execute", "_levels", "_state", "allowed", "depth", "last_event_id", "room_id", "version")
 
     def __init__(self, execute: events.Execute, room_id: str, version: RoomVersion, last: tuple[str, int]) -> None:
         self._execute = execute
@@ -64,6 +64,8 @@ class RoomView:
         self.last_event_id, self.depth = last
         self._state: dict[tuple[str, str], Pdu | None] = {}
         self._levels: PowerLevels | None = None
+        #: What the auth rules allow in this state by type and sender alone: (type, sender) -> the auth_events.
+        self.allowed: dict[tuple[str, str], list[str]] = {}
 
     def get(self, key: tuple[str, str]) -> Pdu | None:
         """The state event of this type and state key."""
@@ -109,12 +111,14 @@ class RoomView:
         self.last_event_id, self.depth = event.event_id, event.depth
         if event.state_key is not None:
             self._state[(event.type, event.state_key)] = event
+            self.allowed.clear()
             if event.type in ("m.room.power_levels", "m.room.create"):
                 self._levels = None
 
     def forget(self, type: str, state_key: str) -> None:
         """Read this piece of state again when it is next asked for (it was redacted)."""
         self._state.pop((type, state_key), None)
+        self.allowed.clear()
         self._levels = None
 
 
@@ -217,6 +221,7 @@ class Timeline:
             target = self._check_redaction(tx, view, sender, state_key, redacts)
             if target.state_key is not None:
                 self.redacting_state(target.event_id)
+        known = view.allowed.get((type, sender)) if state_key is None else None
         event = self._build(
             view.version,
             view.room_id,
@@ -226,14 +231,23 @@ class Timeline:
             state_key,
             redacts=redacts,
             prev_events=[view.last_event_id],
-            auth_events=auth.select_auth_events(view.version, type, sender, state_key, content, view),  # type: ignore[arg-type]
+            auth_events=known or auth.select_auth_events(view.version, type, sender, state_key, content, view),  # type: ignore[arg-type]
             depth=view.depth + 1,
         )
+        if known is None:
+            self._authorise(view, event)
+        return self._store(tx, view, event, device_id, txn_id)
+
+    @staticmethod
+    def _authorise(view: RoomView, event: Pdu) -> None:
         try:
             auth.check(view.version, event, view, view.levels)  # type: ignore[arg-type]
         except auth.AuthError as error:
             raise NotAllowed(str(error))
-        return self._store(tx, view, event, device_id, txn_id)
+        if auth.depends_on_sender_alone(event.type, event.state_key):
+            if len(view.allowed) >= MAX_STATE:
+                view.allowed.clear()
+            view.allowed[event.type, event.sender] = event.auth_events
 
     def _build(self, version: RoomVersion, room_id: str | None, type: str, sender: str, content: dict[str, Any],
                state_key: str | None, **rest: Any) -> Pdu:  # fmt: skip

@@ -7,6 +7,8 @@ receipt.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -21,12 +23,13 @@ from heichat_appliance.protocol.pusheval import Actions, Evaluator, Outcome, Pus
 from heichat_appliance.protocol.roomversions import ROOM_VERSIONS
 from heichat_appliance.store import account_data, events, receipts, state
 from heichat_appliance.store import unread as store
-from heichat_appliance.store.events import StoredEvent
+from heichat_appliance.store.events import Execute, StoredEvent
 
 #: Events after the receipt that are looked at; more unread ones than that are not told apart.
 MAX_LOOKED_AT = 1_000
 MAX_COUNTS = 100_000
 MAX_OUTCOMES = 5_000
+MAX_TALLIES = 1_000
 #: Events of which the fields are kept: those that many people's rules are asked about just now. Large ones are not.
 MAX_PUSH_EVENTS = 1_000
 LARGE_EVENT = 4_096
@@ -70,6 +73,39 @@ class _Counter:
         self.by_thread[thread] = Count(old.notify + actions.notify, old.highlight + actions.highlight)
 
 
+class _Tally:
+    """The notifying events of a room, as far as they are looked at, for all members with the default rules.
+
+    `_positions`: of those that notify everybody; `_threaded`: of the last one in a thread; `_sent`: of each person's last
+    one; `_mentioned`: for whom any highlights."""
+
+    __slots__ = ("_horizon", "_mentioned", "_positions", "_sent", "_threaded")
+
+    def __init__(self, read: Execute, room_id: str, last: int) -> None:
+        rows = store.newest(read, room_id, last, MAX_LOOKED_AT + 1)
+        self._horizon = rows.pop().pos if len(rows) > MAX_LOOKED_AT else 0
+        rows.reverse()
+        self._positions = array("q", [row.pos for row in rows if row.everybody])
+        self._threaded = max((row.pos for row in rows if row.thread_id != MAIN), default=0)
+        self._sent = {row.sender: row.pos for row in rows}
+        self._mentioned = store.who_is_mentioned(read, room_id, self._horizon, last)
+
+    def count(self, counter: _Counter, user_id: str, room_id: str, read: Execute) -> bool:
+        """Fill in a person's counter; False if it takes a look at each thread."""
+        after = max(counter.marks.get("", 0), self._horizon)
+        if self._threaded > after:
+            return False
+        counter.marks[MAIN] = max(counter.marks.get(MAIN, 0), self._sent.get(user_id, 0))
+        after = max(after, counter.marks[MAIN])
+        notify, highlight = len(self._positions) - bisect_right(self._positions, after), 0
+        if user_id in self._mentioned or store.EVERYBODY in self._mentioned:
+            mentions = store.mentioned(read, user_id, room_id, after, counter.upto)
+            notify, highlight = notify + mentions.count(False), len(mentions)
+        if notify:
+            counter.by_thread[MAIN] = Count(notify, highlight)
+        return True
+
+
 class Unread:
     """Counts for sync; `forget_user` is told whose push rules may have changed."""
 
@@ -78,6 +114,8 @@ class Unread:
         self._counters: OrderedDict[tuple[str, str], _Counter] = OrderedDict()
         #: by room: a position, and where counting begins there
         self._horizons: dict[str, tuple[int, int]] = {}
+        #: by room: the position of its last event, and its tally if it was asked for twice
+        self._tallies: OrderedDict[str, tuple[int, _Tally | None]] = OrderedDict()
         self._evaluators: dict[str, Evaluator] = {}
         self._of_user: dict[str, tuple[str, Evaluator]] = {}
         self._push_events: OrderedDict[str, tuple[PushEvent, str]] = OrderedDict()
@@ -162,16 +200,19 @@ class Unread:
         upto: int,
         fresh: Callable[[int], Sequence[StoredEvent] | None] | None = None,
         receipts_moved: bool = False,
+        joined_at: int | None = None,
+        last: int | None = None,
     ) -> dict[str, Count]:
         """The counts at `upto` by thread (MAIN: in no thread).
 
         `fresh(after)` gives the room's events at after < pos <= upto where the caller has them at hand; `receipts_moved`:
-        the person's own receipts in the room have changed since the last call.
+        the person's own receipts in the room have changed since the last call; `joined_at`: where their present stay in
+        it began, `last`: the room's last event, if they are known and many may ask for the same.
         """
         key = (user_id, room_id)
         counter = self._counters.get(key)
         if counter is None or receipts_moved or counter.upto > upto:
-            counter = self._counters[key] = self._from_receipt(user_id, room_id, upto)
+            counter = self._counters[key] = self._from_receipt(user_id, room_id, upto, joined_at, last)
             if len(self._counters) > MAX_COUNTS:
                 self._counters.popitem(last=False)
         elif counter.upto < upto:
@@ -179,23 +220,27 @@ class Unread:
             if found is None and self.rules(user_id)[0] != NO_CHANGES:
                 found = events.in_room(self._engine.read, room_id, counter.upto, upto, MAX_LOOKED_AT)
             if found is None or any(map(_is_about_redaction, found)):  # what was counted may count no more
-                counter = self._counters[key] = self._from_receipt(user_id, room_id, upto)
+                counter = self._counters[key] = self._from_receipt(user_id, room_id, upto, joined_at, last)
             else:
                 self._count(counter, user_id, found)
                 counter.upto = upto
         return counter.by_thread
 
-    def _from_receipt(self, user_id: str, room_id: str, upto: int) -> _Counter:
+    def _from_receipt(self, user_id: str, room_id: str, upto: int, joined_at: int | None, last: int | None) -> _Counter:
         read = self._engine.read
         marks: dict[str, int] = {}
         for receipt in receipts.of_user(read, room_id, user_id):
             marks[receipt.thread_id] = max(marks.get(receipt.thread_id, 0), receipt.event_pos)
-        membership = state.membership_now(read, user_id, room_id)
-        if membership is not None and membership.membership == "join":
-            marks[""] = max(marks.get("", 0), self._joined_at(user_id, room_id))
+        if joined_at is None:
+            membership = state.membership_now(read, user_id, room_id)
+            if membership is not None and membership.membership == "join":
+                joined_at = self._joined_at(user_id, room_id)
+        marks[""] = max(marks.get("", 0), joined_at or 0)
         counter = _Counter(upto, marks)
         if self.rules(user_id)[0] == NO_CHANGES:
-            self._count_stored(counter, user_id, room_id)
+            tally = None if last is None else self._tally(room_id, last)
+            if tally is None or not tally.count(counter, user_id, room_id, read):
+                self._count_stored(counter, user_id, room_id)
         else:
             newest = events.in_room(read, room_id, marks.get("", 0), upto, MAX_LOOKED_AT, backwards=True)
             self._count(counter, user_id, reversed(newest))
@@ -224,6 +269,19 @@ class Unread:
                 notify, highlight = store.count_in_thread(read, user_id, room_id, thread, mark, counter.upto)
             if notify:
                 counter.by_thread[thread] = Count(notify, highlight)
+
+    def _tally(self, room_id: str, last: int) -> _Tally | None:
+        """The tally of a room whose last event is at `last`: made when somebody asks for it for the second time."""
+        known = self._tallies.get(room_id)
+        if known is None or known[0] != last:
+            self._tallies[room_id] = (last, None)
+            self._tallies.move_to_end(room_id)
+            if len(self._tallies) > MAX_TALLIES:
+                self._tallies.popitem(last=False)
+            return None
+        if known[1] is None:
+            known = self._tallies[room_id] = (last, _Tally(self._engine.read, room_id, last))
+        return known[1]
 
     def _horizon(self, room_id: str, upto: int) -> int:
         """Where counting begins at the earliest, so that what nobody read in a year costs nobody anything. The same for

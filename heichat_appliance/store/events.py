@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from sqlite3 import Cursor
 from typing import NamedTuple
 
+import orjson
+
 from heichat_appliance.db.engine import Transaction
 
 Execute = Callable[..., Cursor]
@@ -93,6 +95,15 @@ def in_room(
         (room_id, after, upto, limit),
     )
     return [StoredEvent._make(row) for row in rows]
+
+
+def last_positions(execute: Execute, room_ids: Iterable[str], upto: int) -> dict[str, int]:
+    """The position of the last event of each room at pos <= upto."""
+    rows = execute(
+        "SELECT value, (SELECT max(pos) FROM events WHERE room_id = value AND pos <= ?) FROM json_each(?)",
+        (upto, orjson.dumps(list(room_ids)).decode()),
+    )
+    return {row[0]: row[1] or 0 for row in rows}
 
 
 def last_before_time(execute: Execute, room_id: str, ts: int, upto: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import orjson
@@ -69,6 +69,15 @@ def by_position(execute: Execute, after: int, upto: int) -> list[Receipt]:
     """The receipts of all rooms at after < pos <= upto in order, private ones too."""
     rows = execute(f"SELECT {_COLUMNS} FROM receipts WHERE pos > ? AND pos <= ? ORDER BY pos", (after, upto))
     return [Receipt._make(row) for row in rows]
+
+
+def last_positions(execute: Execute, room_ids: Iterable[str], upto: int) -> dict[str, int]:
+    """The position of the last receipt of each room at pos <= upto, 0 if there is none."""
+    rows = execute(
+        "SELECT value, (SELECT max(pos) FROM receipts WHERE room_id = value AND pos <= ?) FROM json_each(?)",
+        (upto, orjson.dumps(list(room_ids)).decode()),
+    )
+    return {row[0]: row[1] or 0 for row in rows}
 
 
 def of_user(execute: Execute, room_id: str, user_id: str) -> list[Receipt]:

@@ -202,6 +202,22 @@ def memberships_of_user_at(execute: Execute, user_id: str, pos: int) -> list[Mem
     return [Membership._make(row) for row in rows]
 
 
+def own_member_events(execute: Execute, user_id: str, pos: int) -> dict[str, StoredEvent]:
+    """The person's member event of each room that they have joined at `pos` (inclusive), by room."""
+    rows = execute(
+        f"SELECT {EVENT_COLUMNS} FROM memberships JOIN events ON events.pos = from_pos "
+        "WHERE memberships.user_id = ? AND from_pos <= ? AND to_pos > ? AND membership = 'join'",
+        (user_id, pos, pos),
+    )
+    return {event.room_id: event for event in map(StoredEvent._make, rows)}
+
+
+def memberships_changed_at(execute: Execute, room_id: str) -> int:
+    """The position of the last change of anybody's membership of a room, 0 if there is none."""
+    row = execute("SELECT max(from_pos) FROM memberships WHERE room_id = ?", (room_id,)).fetchone()
+    return row[0] or 0
+
+
 def membership_changes_of_user(execute: Execute, user_id: str, after: int, upto: int) -> list[Membership]:
     """The intervals of the person's memberships that began at after < pos <= upto, in order."""
     rows = execute(

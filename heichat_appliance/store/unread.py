@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from heichat_appliance.db.engine import Transaction
 from heichat_appliance.store.events import Execute
@@ -10,6 +11,15 @@ from heichat_appliance.store.receipts import MAIN
 
 #: In `mentions`: everybody in the room.
 EVERYBODY = ""
+
+
+class Notifying(NamedTuple):
+    """A row of `notifying_events`, without the room; `everybody` is 0 or 1."""
+
+    pos: int
+    thread_id: str
+    sender: str
+    everybody: int
 
 
 def insert(
@@ -67,6 +77,24 @@ def horizon(execute: Execute, room_id: str, upto: int, number: int) -> int:
         (room_id, upto, number),
     ).fetchone()
     return row[0] if row else 0
+
+
+def newest(execute: Execute, room_id: str, upto: int, number: int) -> list[Notifying]:
+    """The room's last `number` notifying events at pos <= upto, newest first."""
+    rows = execute(
+        "SELECT pos, thread_id, sender, everybody FROM notifying_events WHERE room_id = ? AND pos <= ? "
+        "ORDER BY pos DESC LIMIT ?",
+        (room_id, upto, number),
+    )
+    return [Notifying._make(row) for row in rows]
+
+
+def who_is_mentioned(execute: Execute, room_id: str, after: int, upto: int) -> frozenset[str]:
+    """For whom (EVERYBODY: for all) any event of the room at after < pos <= upto highlights."""
+    rows = execute(
+        "SELECT DISTINCT user_id FROM mentions WHERE room_id = ? AND pos > ? AND pos <= ?", (room_id, after, upto)
+    )
+    return frozenset(row[0] for row in rows)
 
 
 def last_sent(execute: Execute, user_id: str, room_id: str, after: int, upto: int) -> list[tuple[str, int]]:
