@@ -26,6 +26,7 @@ from heichat_appliance.services.room_parts import (
     receipt_content,
     visible_receipts,
 )
+from heichat_appliance.services.sent_members import SentMembers
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.services.unread import MAIN, ZERO, Unread
 from heichat_appliance.services.whole_rooms import Start, Whole, WholeRooms, receipts_event
@@ -66,36 +67,6 @@ class _Same(NamedTuple):
     json: bytes
     found: list[StoredEvent]
     senders: frozenset[str]
-
-
-class SentMembers:
-    """Which member events a device already has, for lazy loading: room, member, and the position of the answer that
-    carried it. A device has what came with an answer whose token, or a later one, it uses as `since`."""
-
-    MAX_DEVICES = 20_000
-    MAX_MEMBERS = 5_000
-
-    def __init__(self) -> None:
-        self._devices: dict[Viewer, dict[tuple[str, str], int]] = {}
-
-    def has(self, query: Query, room_id: str, member: str) -> bool:
-        """Whether the device has the member's event."""
-        sent = self._devices.get(query.viewer, {}).get((room_id, member))
-        return sent is not None and query.since is not None and sent <= query.since
-
-    def note(self, viewer: Viewer, room_id: str, members: Iterable[str], upto: int) -> None:
-        """The answer whose token has the position `upto` carries these member events."""
-        sent = self._devices.setdefault(viewer, {})
-        for member in members:
-            sent.setdefault((room_id, member), upto)
-        if len(sent) > self.MAX_MEMBERS:
-            del self._devices[viewer]
-        elif len(self._devices) > self.MAX_DEVICES:
-            self._devices.pop(next(iter(self._devices)))
-
-    def forget(self, viewer: Viewer) -> None:
-        """The device begins anew."""
-        self._devices.pop(viewer, None)
 
 
 class RoomSections:
@@ -231,7 +202,7 @@ class RoomSections:
             return True
         if wanted.include_redundant_members:
             return False
-        return all(self.sent_members.has(query, room_id, sender) for sender in same.senders)
+        return all(self.sent_members.has(query.viewer, query.since, room_id, sender) for sender in same.senders)
 
     def _tail(
         self, query: Query, room_id: str, gap: Gap | None, upto: int, joined_at: int | None = None
@@ -328,7 +299,7 @@ class RoomSections:
         missing = [
             member
             for member in sorted(needed - present)
-            if redundant or not self.sent_members.has(query, room_id, member)
+            if redundant or not self.sent_members.has(query.viewer, query.since, room_id, member)
         ]
         return state.members_at(self._engine.read, room_id, missing, at) if missing else []
 
