@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from heichat_appliance.db import database
-from heichat_appliance.db.engine import GROUP_LIMIT, Engine, EngineStopped, Transaction
+from heichat_appliance.db.engine import GATHER, GROUP_LIMIT, Engine, EngineStopped, Transaction
 from heichat_appliance.errors import MatrixError
 
 
@@ -43,6 +43,35 @@ async def test_jobs_run_in_order_and_share_commits(engine: Engine) -> None:
     assert results == sorted(results) and len(set(results)) == len(results)
     assert len(fields(engine)) == GROUP_LIMIT * 3
     assert engine.commits == 3
+
+
+class Delays:
+    """The reactor, noting for how long calls are put off."""
+
+    def __init__(self) -> None:
+        self.noted: list[float] = []
+
+    def callLater(self, delay: float, *call: Any) -> Any:
+        self.noted.append(delay)
+        return reactor.callLater(delay, *call)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_group_waits_for_more_only_after_one_of_several_jobs(tmp_path: Path) -> None:
+    path, _ = database.prepare(tmp_path, "chat.test")
+    delays = Delays()
+    engine = Engine(path, delays)
+    for number in range(3):
+        await engine.write(put, "@a:x", f"alone {number}")
+    assert delays.noted == [0, 0, 0]
+    await gatherResults([engine.write(put, "@a:x", f"together {number}") for number in range(2)])
+    await engine.write(put, "@a:x", "after them")
+    await engine.write(put, "@a:x", "alone again")
+    assert delays.noted[3:] == [0, GATHER, 0]
+    await engine.close()
 
 
 @pytest_twisted.ensureDeferred
