@@ -148,6 +148,36 @@ async def test_power_levels_count(server):
         refused(await actor.put(send_path(room_id, "2", "m.room.member"), {"membership": "join"}), 403, "M_FORBIDDEN")
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_one_may_send_follows_the_state_of_the_room(server):
+    alice, bob = await server.login("alice"), await server.login("bob")
+    room_id = await alice.create_room(invite=[bob.user_id])
+
+    async def may_send(txn_id):
+        answer = await bob.put(send_path(room_id, txn_id), {"msgtype": "m.text", "body": txn_id})
+        if answer.status != 200:
+            refused(answer, 403, "M_FORBIDDEN")
+            return None
+        return orjson.loads(stored(server, answer.json["event_id"]).pdu)["auth_events"]
+
+    assert await may_send("before the join") is None
+    await bob.join(room_id)
+    first, again = await may_send("1"), await may_send("2")
+    assert first == again and len(set(first)) == 3
+    muted = {"users": {alice.user_id: 100, bob.user_id: -1}}
+    levels = await alice.set_state(room_id, "m.room.power_levels", muted)
+    assert await may_send("muted") is None
+    levels = await alice.set_state(room_id, "m.room.power_levels", {"users": {alice.user_id: 100}})
+    heard = await may_send("3")
+    assert levels in heard and heard != first
+    alice.ok(await alice.post(f"/rooms/{q(room_id)}/kick", {"user_id": bob.user_id}))
+    assert await may_send("kicked") is None
+    alice.ok(await alice.post(f"/rooms/{q(room_id)}/invite", {"user_id": bob.user_id}))
+    await bob.join(room_id)
+    back = await may_send("4")
+    assert len(set(back) - set(heard)) == 1, "the new membership, and no older one"
+
+
 BODIES = [
     (b"", 400, "M_NOT_JSON"),
     (b"{", 400, "M_NOT_JSON"),
