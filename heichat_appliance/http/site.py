@@ -62,7 +62,8 @@ class Site:
         self.router = Router(routes)
         self._sessions = sessions
         self._limits = limits
-        self._gates = tuple(gates)
+        #: the checks that each route has, by its identity
+        self._checks = {id(r): tuple(check for flag, check in gates if flag in r.gates) for r in self.router.routes}
         self._proxies = frozenset(trusted_proxies)
         self._decoders = {r.body: msgspec.json.Decoder(r.body) for r in routes if r.body not in (None, dict, bytes)}
         missing = {route.limit for route in routes} - {"none", *limits}
@@ -135,10 +136,8 @@ class Site:
         if route.limit != "none":
             self._limits[route.limit].take(session.user_id if session else request.exchange.peer)
         if session is not None:
-            gates = route.gates
-            for flag, check in self._gates:
-                if flag in gates:
-                    check(request)
+            for check in self._checks[id(route)]:
+                check(request)
 
     def _decode(self, request: Request) -> Any:
         model = request.route.body

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import orjson
 from twisted.internet.defer import Deferred
@@ -20,6 +21,20 @@ from heichat_appliance.store import account_data
 #: A long poll lasts at most this long, in milliseconds.
 MAX_TIMEOUT = 120_000
 MAX_FILTERS_KEPT = 20_000
+#: Queries without `since` that are kept, and how long they may be.
+MAX_ASKED_KEPT = 1_000
+MAX_ASKED_LENGTH = 256
+_SINCE = re.compile(r"(?:^|&)since=([^&%+]*)(?=&|$)")
+
+
+class _Asked(NamedTuple):
+    """What the query says besides `since`."""
+
+    filter: str
+    timeout: int
+    presence: str | None
+    full_state: bool
+    state_section: bytes
 
 
 class SyncHandler:
@@ -28,35 +43,51 @@ class SyncHandler:
     def __init__(self, sync: Sync, engine: Engine) -> None:
         self._sync = sync
         self._engine = engine
+        self._asked: dict[str, _Asked] = {}
         self._filters: dict[str, Filter] = {}
         #: stored filters never change
         self._stored: dict[tuple[str, str], str] = {}
 
     def get(self, request: Request) -> Deferred[Response]:
         """The handler."""
-        wanted, key = self._filter(request)
-        since = request.query("since")
+        asked, since = self._read(request)
+        user_id = request.user_id
+        wanted, key = self._filter(user_id, asked.filter)
         query = Query(
-            viewer=Viewer(request.user_id, request.device_id),
+            viewer=Viewer(user_id, request.device_id),
             since=None,
             filter=wanted,
             filter_key=key,
-            full_state=request.query_bool("full_state"),
-            state_section=_state_section(request),
+            full_state=asked.full_state,
+            state_section=asked.state_section,
         )
-        presence = request.query_choice("set_presence", None, "online", "offline", "unavailable")
-        timeout = request.query_int("timeout", 0, 0, MAX_TIMEOUT) or 0
-        result = self._sync.answer(query, tokens.parse(since, "since") if since else None, timeout, presence)
+        token = tokens.parse(since, "since") if since else None
+        result = self._sync.answer(query, token, asked.timeout, asked.presence)
         request.exchange.on_disconnect = result.cancel
         return result.addCallback(Response.of_parts)
 
-    def _filter(self, request: Request) -> tuple[Filter, str]:
-        """The filter and a text that is the same for equal filters."""
-        text = request.query("filter")
+    def _read(self, request: Request) -> tuple[_Asked, str | None]:
+        """What is asked, and `since`. A client's requests mostly differ in that alone, so the rest is read once."""
+        text = request.exchange.query
+        match = _SINCE.search(text)
+        if match is None:
+            return _asked(request), request.query("since")
+        rest = text[: match.start()] + text[match.end() :]
+        asked = self._asked.get(rest)
+        if asked is None:
+            asked = _asked(request)
+            if len(rest) <= MAX_ASKED_LENGTH:
+                if len(self._asked) >= MAX_ASKED_KEPT:
+                    self._asked.clear()
+                self._asked[rest] = asked
+        return asked, match[1]
+
+    def _filter(self, user_id: str, text: str) -> tuple[Filter, str]:
+        """The filter, given as JSON or by its ID, and a text that is the same for equal filters."""
         if not text:
             return _NO_FILTER, ""
         if not text.startswith("{"):
-            text = self._stored_filter(request.user_id, text)
+            text = self._stored_filter(user_id, text)
         found = self._filters.get(text)
         if found is None:
             found = _parse(text)
@@ -76,6 +107,16 @@ class SyncHandler:
                 self._stored.clear()
             self._stored[(user_id, filter_id)] = text
         return text
+
+
+def _asked(request: Request) -> _Asked:
+    return _Asked(
+        filter=request.query("filter") or "",
+        timeout=request.query_int("timeout", 0, 0, MAX_TIMEOUT) or 0,
+        presence=request.query_choice("set_presence", None, "online", "offline", "unavailable"),
+        full_state=request.query_bool("full_state"),
+        state_section=_state_section(request),
+    )
 
 
 def _state_section(request: Request) -> bytes:
