@@ -38,17 +38,22 @@ class Bundles:
     def has_any(self, found: Sequence[StoredEvent]) -> bool:
         """Whether one of the events may have a bundle: one cheap query for all of them, and one for all people who wait
         for the same events."""
-        asked = (self._engine.position, *(event.pos for event in found))
+        asked = self._asked(found)
         if asked != self._last_asked:
             self._last_asked = asked
             self._last_answer = bool(stored.with_children(self._engine.read, [event.event_id for event in found]))
         return self._last_answer
+
+    def _asked(self, found: Sequence[StoredEvent]) -> tuple[int, ...]:
+        return self._engine.position, *(event.pos for event in found)
 
     def of(
         self, found: Sequence[StoredEvent], user_id: str, ignored: frozenset[str], reach: Reach | None = None
     ) -> dict[str, bytes]:
         """The bundles as JSON, by event ID, of those events that have one. `reach`: of the person, if the caller has it
         and all events are of its room. State events have none."""
+        if not self._last_answer and self._asked(found) == self._last_asked:
+            return {}
         ids = [event.event_id for event in found if event.state_key is None]
         parents = stored.with_children(self._engine.read, ids) if ids else set()
         result: dict[str, bytes] = {}

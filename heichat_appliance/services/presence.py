@@ -79,6 +79,10 @@ class Presence:
 
     # -- for sync ------------------------------------------------------------------------------------------------
 
+    def changed_after(self, pos: int) -> bool:
+        """Whether anybody's presence changed after a position."""
+        return self._changed_at > pos
+
     def changed(self, people: frozenset[str], after: int) -> Iterator[str]:
         """Those of `people` whose presence changed after the position `after`; for 0 those of them who are there."""
         if after == 0:

@@ -58,6 +58,8 @@ class Sync:
         self._gaps = gaps
         self._devices = DeviceNews(engine, notifier)
         self._waiting = Waiting(reactor, notifier)
+        #: the newest position that was told, and how
+        self._last_batch = (-1, b"")
 
     # -- asking and waiting --------------------------------------------------------------------------------------
 
@@ -95,7 +97,13 @@ class Sync:
         return [b"{", *self._device_part(query, upto, set(), set()), self._next_batch(upto, None), b"}"]
 
     def _next_batch(self, upto: int, to_device_upto: int | None) -> bytes:
-        return b'"next_batch":"%b"' % str(Token(upto, self._engine.epoch, to_device_upto)).encode()
+        known = self._last_batch
+        if to_device_upto is not None or known[0] != upto:  # else everybody who wakes together gets the same
+            token = Token(upto, self._engine.epoch, to_device_upto)
+            known = (upto, b'"next_batch":"%b"' % str(token).encode())
+            if to_device_upto is None:
+                self._last_batch = known
+        return known[1]
 
     def _initial(self, query: Query, *, begins_anew: bool) -> Deferred[Body]:
         """`begins_anew`: the device has a token that means nothing any more, and maybe device lists from then."""
@@ -237,6 +245,8 @@ class Sync:
 
     def _presence_events(self, query: Query, since: int, standing: Standing) -> list[dict[str, Any]]:
         """What changed after `since` (0: who is there) among people who share a room; at most MAX_PRESENCE."""
+        if since and not self._presence.changed_after(since):
+            return []
         wanted = query.filter.presence
         if not wanted.matches("m.presence", None) or not standing.joined:
             return []

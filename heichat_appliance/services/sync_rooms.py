@@ -188,7 +188,7 @@ class RoomSections:
 
     def _make_same(self, query: Query, room_id: str, gap: Gap, found: list[StoredEvent], upto: int) -> _Same:
         json = b"".join((
-            b'{"timeline":', *self._timeline(query, room_id, gap, found, False, upto),
+            b'{"timeline":', *self._timeline(query, room_id, gap, found, False, upto, gap.after),
             b',"', query.state_section, b'":{"events":[]},"ephemeral":{"events":[]},"account_data":{"events":[]}',
         ))  # fmt: skip
         return _Same(json, found, frozenset(event.sender for event in found))
