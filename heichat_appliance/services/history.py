@@ -56,7 +56,8 @@ class History:
         parts = [b'{"start":', self._token(start), b',"chunk":[']
         parts.append(b",".join(self._reading.render(viewer, reach, found)))
         if page.filter.lazy_load_members:
-            members = self._reading.render_state(viewer, reach, self._members(room_id, found))
+            ascending = reversed(found) if page.backwards else found
+            members = self._reading.render_state(viewer, reach, self._members(room_id, ascending))
             parts += [b'],"state":[', b",".join(members)]
         parts += [b'],"end":', self._token(end), b"}"] if end is not None else [b"]}"]
         return parts
@@ -79,11 +80,9 @@ class History:
 
         return self._reading.unless_ignored(user_id, wanted)
 
-    def _members(self, room_id: str, found: Iterable[StoredEvent]) -> list[StoredEvent]:
-        """The member events of the senders, each as of the newest event of theirs."""
-        newest: dict[str, int] = {}
-        for event in found:
-            newest[event.sender] = max(newest.get(event.sender, 0), event.pos)
+    def _members(self, room_id: str, ascending: Iterable[StoredEvent]) -> list[StoredEvent]:
+        """The member events of the senders of events in order, each as of the newest event of theirs."""
+        newest = {event.sender: event.pos for event in ascending}
         return state.members_as_of(self._engine.read, room_id, newest)
 
     # -- one event, and what is around it ------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from heichat_appliance.clock import Clock
@@ -88,21 +88,15 @@ class Reading:
         """The JSON of events of one room as the person sees them, with bundled aggregations."""
         now = self.clock.now_ms()
         relations = self._bundles.of(found, viewer.user_id, self.ignored(viewer.user_id), reach)
-        return [
-            self.renderer.render(
-                event, now, viewer=viewer, membership=reach.membership_at(event.pos),
-                relations=relations.get(event.event_id),
-            )
-            for event in found
-        ]  # fmt: skip
+        return self.renderer.render_all(found, now, viewer, _memberships(reach, found), relations)
 
     def render_state(self, viewer: Viewer, reach: Reach, found: Sequence[StoredEvent]) -> list[bytes]:
         """The JSON of state events of one room (they have no bundled aggregations)."""
-        now = self.clock.now_ms()
-        return [
-            self.renderer.render(event, now, viewer=viewer, membership=reach.membership_at(event.pos))
-            for event in found
-        ]
+        return self.renderer.render_all(found, self.clock.now_ms(), viewer, _memberships(reach, found), {})
+
+
+def _memberships(reach: Reach, found: Sequence[StoredEvent]) -> Iterable[str]:
+    return reach.memberships_at([event.pos for event in found])
 
 
 def look_through(

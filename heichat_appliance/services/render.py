@@ -6,7 +6,7 @@ Source: client-server API, "Room event format" and `unsigned`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -87,15 +87,34 @@ class Renderer:
             unsigned.append(parts.prev_content)
         if relations is not None:
             unsigned.append(b',"m.relations":' + relations)
-        if (
-            viewer is not None
-            and event.txn_id is not None
-            and event.sender == viewer.user_id
-            and event.device_id == viewer.device_id
-        ):
-            unsigned.append(b',"transaction_id":' + orjson.dumps(event.txn_id))
+        if viewer is not None and event.sender == viewer.user_id and event.device_id == viewer.device_id:
+            unsigned.append(_transaction(event))
         room = parts.room if with_room_id else b""
         return b"".join((parts.head, room, b',"unsigned":', *unsigned, b"}}"))
+
+    def render_all(
+        self,
+        found: Sequence[StoredEvent],
+        now_ms: int,
+        viewer: Viewer,
+        memberships: Iterable[str],
+        relations: Mapping[str, bytes],
+    ) -> list[bytes]:
+        """What `render` gives of several events. `memberships`: of the viewer at each; `relations`: by event ID."""
+        user_id, device_id = viewer
+        rendered = []
+        for event, membership in zip(found, memberships, strict=True):
+            parts = self._parts(event)
+            bundle = relations.get(event.event_id)
+            transaction = _transaction(event) if event.sender == user_id and event.device_id == device_id else b""
+            rendered.append(
+                b'%b%b,"unsigned":{"age":%d%b%b%b%b%b}}' % (
+                    parts.head, parts.room, now_ms - event.ts if event.ts < now_ms else 0, parts.unsigned,
+                    _MEMBERSHIPS[membership], parts.prev_content,
+                    b"" if bundle is None else b',"m.relations":' + bundle, transaction,
+                )
+            )  # fmt: skip
+        return rendered
 
     def template(self, event: StoredEvent, membership: str | None = None) -> bytes:
         """What `render` gives to a member who did not send the event, without room_id, as a format with `%d` for the age:
@@ -133,18 +152,14 @@ class Renderer:
         return parts
 
     def _make(self, event: StoredEvent) -> _Parts:
-        raw = orjson.loads(event.pdu)
-        client: dict[str, Any] = {
-            "content": raw["content"],
-            "event_id": event.event_id,
-            "origin_server_ts": event.ts,
-            "sender": event.sender,
-            "type": event.type,
-        }
-        if event.state_key is not None:
-            client["state_key"] = event.state_key
+        content = events.content_json(event.pdu)
+        rest = b"" if event.state_key is None else b',"state_key":' + orjson.dumps(event.state_key)
         if event.type == "m.room.redaction":
-            _put_redacts(client, raw)
+            content, redacts = _with_redacts(content, event.pdu)
+            rest += redacts
+        head = b'{"content":%b,"event_id":%b,"origin_server_ts":%d,"sender":%b,"type":%b%b' % (
+            content, orjson.dumps(event.event_id), event.ts, orjson.dumps(event.sender), orjson.dumps(event.type), rest,
+        )  # fmt: skip
         unsigned = b""
         if event.redacted_by is not None:
             because = events.by_id(self._engine.read, event.redacted_by)
@@ -157,20 +172,29 @@ class Renderer:
             if before is not None:
                 prev_pos = before.pos
                 prev_content = b',"prev_content":%b,"prev_sender":%b' % (
-                    orjson.dumps(orjson.loads(before.pdu)["content"]),
+                    events.content_json(before.pdu),
                     orjson.dumps(before.sender),
                 )
         room = b',"room_id":' + orjson.dumps(event.room_id)
-        return _Parts(event.redacted_by, orjson.dumps(client)[:-1], room, unsigned, prev_content, prev_pos)
+        return _Parts(event.redacted_by, head, room, unsigned, prev_content, prev_pos)
+
+
+def _transaction(event: StoredEvent) -> bytes:
+    return b"" if event.txn_id is None else b',"transaction_id":' + orjson.dumps(event.txn_id)
 
 
 def _membership(membership: str | None) -> bytes:
-    return b"" if membership is None else b',"membership":"%b"' % membership.encode()
+    return b"" if membership is None else _MEMBERSHIPS[membership]
 
 
-def _put_redacts(client: dict[str, Any], raw: dict[str, Any]) -> None:
-    """`redacts` at both places, whichever the room version has (rooms/v11, "Moving the redacts property")."""
+_MEMBERSHIPS = {one: b',"membership":"%b"' % one.encode() for one in ("join", "invite", "leave", "ban", "knock")}
+
+
+def _with_redacts(content: bytes, pdu: str) -> tuple[bytes, bytes]:
+    """A redaction's content, and what follows: `redacts` is at both places, whichever the room version has (rooms/v11,
+    "Moving the redacts property")."""
+    raw = orjson.loads(pdu)
     target = raw.get("redacts") or raw["content"].get("redacts")
-    if target is not None:
-        client["redacts"] = target
-        client["content"] = {**raw["content"], "redacts": target}
+    if target is None:
+        return content, b""
+    return orjson.dumps({**raw["content"], "redacts": target}), b',"redacts":' + orjson.dumps(target)

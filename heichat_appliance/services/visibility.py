@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import orjson
 
@@ -37,6 +38,15 @@ class Reach:
         """The person's membership at an event (`unsigned.membership`)."""
         index = bisect_right(self._starts, pos) - 1
         return self._memberships[index].membership if index >= 0 else "leave"
+
+    def memberships_at(self, positions: Sequence[int]) -> Iterable[str]:
+        """The same at several events, in their order; mostly it is the same at all of them."""
+        if not positions:
+            return ()
+        low, high = min(positions), max(positions)
+        if bisect_right(self._starts, low) == bisect_right(self._starts, high):
+            return repeat(self.membership_at(low), len(positions))
+        return map(self.membership_at, positions)
 
     def state_position(self, pos: int) -> int:
         """The position nearest to `pos` at which the person may read the room's state."""
@@ -80,6 +90,6 @@ def ranges(execute: Execute, user_id: str, room_id: str) -> list[Range]:
 
 def _visibility_intervals(execute: Execute, room_id: str) -> list[tuple[int, int, str]]:
     return [
-        (start, end, str(orjson.loads(event.pdu)["content"].get("history_visibility", "shared")))
-        for start, end, event in state.intervals(execute, room_id, "m.room.history_visibility", "")
+        (start, end, str(orjson.loads(content).get("history_visibility", "shared")))
+        for start, end, content in state.intervals(execute, room_id, "m.room.history_visibility", "")
     ]

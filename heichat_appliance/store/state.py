@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from heichat_appliance.db.engine import FOREVER, Transaction
-from heichat_appliance.store.events import EVENT_COLUMNS, Execute, StoredEvent
+from heichat_appliance.store.events import EVENT_COLUMNS, Execute, StoredEvent, content_json
 
 
 class Membership(NamedTuple):
@@ -141,14 +141,14 @@ def changes(execute: Execute, room_id: str, after: int, upto: int) -> list[Store
     return [StoredEvent._make(row) for row in rows]
 
 
-def intervals(execute: Execute, room_id: str, type: str, state_key: str) -> list[tuple[int, int, StoredEvent]]:
-    """All intervals of one piece of state as (from_pos, to_pos, event), in order."""
+def intervals(execute: Execute, room_id: str, type: str, state_key: str) -> list[tuple[int, int, bytes]]:
+    """All intervals of one piece of state as (from_pos, to_pos, JSON of the content), in order."""
     rows = execute(
-        f"SELECT to_pos, {EVENT_COLUMNS} FROM room_state JOIN events ON events.pos = from_pos "
+        "SELECT from_pos, to_pos, pdu FROM room_state JOIN events ON events.pos = from_pos "
         "WHERE room_state.room_id = ? AND room_state.type = ? AND room_state.state_key = ? ORDER BY from_pos",
         (room_id, type, state_key),
     )
-    return [(row[1], row[0], StoredEvent._make(row[1:])) for row in rows]
+    return [(from_pos, to_pos, content_json(pdu)) for from_pos, to_pos, pdu in rows]
 
 
 # -- memberships -------------------------------------------------------------------------------------------------
