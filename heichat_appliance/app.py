@@ -209,7 +209,7 @@ class Appliance:
         self.frozen_rooms = FrozenRooms(self.engine, self.clock)
         policies = [policy.check_event for policy in (self.frozen_rooms, *self.providers(IEventPolicy))]
         self.timeline = Timeline(self.signer, self.clock, policies)
-        self.timeline.redacting_state = self.renderer.redacting_state
+        self.timeline.redacting_quoted = self.renderer.redacting_quoted
         self._build_room_services()
         self.wakeups = Wakeups(self.engine, self.reactor)
         self.typing = Typing(self.engine, self.reactor, self.wakeups)

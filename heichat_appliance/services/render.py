@@ -59,11 +59,12 @@ class Renderer:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._cache: OrderedDict[str, _Parts] = OrderedDict()
-        self._redacted_state: set[str] = set()
+        self._redacted_quoted: set[str] = set()
 
-    def redacting_state(self, event_id: str) -> None:
-        """A state event is being redacted: `prev_content` of the event that took its place is not to be kept any more."""
-        self._redacted_state.add(event_id)
+    def redacting_quoted(self, event_id: str) -> None:
+        """An event that others quote is being redacted: `prev_content` of the event that took a state event's place, or
+        `redacted_because` of what a redaction redacted, is not to be kept any more."""
+        self._redacted_quoted.add(event_id)
 
     def render(
         self,
@@ -140,7 +141,7 @@ class Renderer:
 
     def _parts(self, event: StoredEvent) -> _Parts:
         parts = self._cache.get(event.event_id)
-        usable = event.replaces not in self._redacted_state
+        usable = event.replaces not in self._redacted_quoted and event.redacted_by not in self._redacted_quoted
         if usable and parts is not None and parts.redacted_by == event.redacted_by:
             self._cache.move_to_end(event.event_id)
             return parts

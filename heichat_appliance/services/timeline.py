@@ -150,7 +150,7 @@ class Timeline:
         self._policies = tuple(policies)
         self._views: OrderedDict[str, RoomView] = OrderedDict()
         #: Called with the ID of a state event that a job is about to redact.
-        self.redacting_state: Callable[[str], None] = lambda event_id: None
+        self.redacting_quoted: Callable[[str], None] = lambda event_id: None
 
     def view(self, tx: Transaction, room_id: str) -> RoomView:
         """The writer's view of a room; 404 M_NOT_FOUND if there is no such room."""
@@ -219,8 +219,8 @@ class Timeline:
         self._ask_policies(Draft(view, type, state_key, sender, content))
         if type == "m.room.redaction":
             target = self._check_redaction(tx, view, sender, state_key, redacts)
-            if target.state_key is not None:
-                self.redacting_state(target.event_id)
+            if target.state_key is not None or target.type == "m.room.redaction":
+                self.redacting_quoted(target.event_id)
         known = view.allowed.get((type, sender)) if state_key is None else None
         event = self._build(
             view.version,
