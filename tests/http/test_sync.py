@@ -482,3 +482,40 @@ async def test_unread_messages_are_counted_up_to_a_limit(server: Appliance, monk
     await alice.send(room_id, "one more")
     section = (await bob.sync())["rooms"]["join"][room_id]
     assert section["unread_notifications"]["notification_count"] == 6
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_query_that_is_known_means_for_each_person_their_own_filter(server: Appliance) -> None:
+    alice, bob = await people(server, "alice", "bob")
+    room_id = await room_of(alice, bob)
+    since = {}
+    for actor, wanted in ((alice, {"room": {"rooms": []}}), (bob, {})):
+        stored = actor.ok(await actor.post(f"/user/{q(actor.user_id)}/filter", wanted))
+        assert stored["filter_id"] == "1"  # the same ID for both
+        since[actor] = (await actor.sync())["next_batch"]
+    await alice.send(room_id, "hello")
+    for _ in range(2):
+        for actor, rooms in ((alice, 0), (bob, 1)):
+            answer = actor.ok(await actor.get("/sync", since=since[actor], filter="1", timeout=0))
+            assert len(answer.get("rooms", {}).get("join", {})) == rooms
+
+
+@pytest_twisted.ensureDeferred
+async def test_since_is_read_wherever_and_however_it_stands_in_the_query(server: Appliance) -> None:
+    (alice,) = await people(server, "alice")
+    room_id = await room_of(alice)
+    old = (await alice.sync())["next_batch"]
+    await alice.send(room_id, "news")
+    new = (await alice.sync())["next_batch"]
+    for query in (
+        f"since={old}&timeout=0", f"timeout=0&since={old}", f"timeout=0&since={old}&full_state=false",
+        f"timeout=0&since={old.replace('s', '%73')}", f"timeout=0&since={old}&since={new}", f"xsince={new}&since={old}",
+    ):  # fmt: skip
+        for _ in range(2):
+            answer = alice.ok(await alice.get(f"/sync?{query}"))
+            assert bodies(answer, room_id) == ["news"], query
+        told = alice.ok(await alice.get(f"/sync?{query.replace(old, new)}"))
+        assert "%" in query or "rooms" not in told, query
+    for bad in ("since=s1", "since=s%", "since=+", "timeout=x", "full_state=1", "set_presence=gone"):
+        for _ in range(2):
+            assert (await alice.get(f"/sync?since={old}&{bad}" if "since" not in bad else f"/sync?{bad}")).status == 400
