@@ -123,13 +123,8 @@ class RoomSections:
     def _whole_state(self, query: Query, room_id: str, whole: Whole, start: Start, upto: int) -> list[bytes]:
         me = query.viewer.user_id
         pieces = [self._parts.tell(whole.state)]
-        if me not in whole.members:
-            own = start.own.get(room_id)
-            if own is None or own.pos > whole.at:  # they changed their profile within the timeline
-                rows = state.members_at(self._engine.read, room_id, [me], whole.at)
-            else:
-                rows = [own]
-            pieces += (b"," + event for event in self._parts.state(query.viewer, rows))
+        if me not in whole.members:  # so it is no event of the timeline either: they would be among its senders
+            pieces += (b"," + event for event in self._parts.state(query.viewer, [start.own[room_id]]))
         self.sent_members.note(query.viewer, room_id, (*whole.noted, me), upto)
         return pieces
 

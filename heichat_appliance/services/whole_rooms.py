@@ -27,7 +27,7 @@ MAX_ONE = 256 * 2**10
 
 
 class Whole(NamedTuple):
-    """A room whose timeline begins at `first`, with the state at `at` without the members whom nobody needs.
+    """A room whose timeline begins at `first`, with its state without the members whom nobody needs.
 
     `timeline` is None where it depends on the reader (bundled aggregations); `senders` of its events, `devices` that sent
     them or the state with a transaction ID; `members`: whose member events are in `state`, `noted`: these and those in the
@@ -36,7 +36,6 @@ class Whole(NamedTuple):
 
     first: int
     limited: bool
-    at: int
     timeline: Piece | None
     state: Piece
     senders: frozenset[str]
@@ -128,7 +127,7 @@ class WholeRooms:
         told = {e.state_key for e in found if e.type == "m.room.member" and e.state_key is not None}
         joined, invited = state.members_counted(read, room_id)
         return Whole(
-            found[0].pos, limited, at, self._parts.timeline_piece(found), self._parts.state_piece(rows), senders,
+            found[0].pos, limited, self._parts.timeline_piece(found), self._parts.state_piece(rows), senders,
             _devices(found), _devices(rows), members, tuple(members | told), heroes, joined, invited,
         )  # fmt: skip
 
