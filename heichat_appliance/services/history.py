@@ -13,6 +13,7 @@ import orjson
 from heichat_appliance.errors import not_found
 from heichat_appliance.protocol.filters import RoomEventFilter
 from heichat_appliance.services.reading import Reading, Wanted, look_through
+from heichat_appliance.services.recent_pages import RecentPages
 from heichat_appliance.services.render import Viewer
 from heichat_appliance.services.tokens import Token
 from heichat_appliance.services.visibility import Reach
@@ -37,6 +38,7 @@ class History:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._engine = reading.engine
+        self._pages = RecentPages()
 
     # -- pages ---------------------------------------------------------------------------------------------------
 
@@ -49,8 +51,9 @@ class History:
             start = position if page.backwards else 0
         wanted = self._wanted(viewer.user_id, room_id, page.filter)
         found, end = look_through(
-            self._engine.read, reach, start, page.limit, backwards=page.backwards, position=position, wanted=wanted
-        )
+            self._engine.read, reach, start, page.limit,
+            backwards=page.backwards, position=position, wanted=wanted, fetch=self._pages.in_room,
+        )  # fmt: skip
         if page.to is not None:
             found, end = _cut(found, end, page)
         parts = [b'{"start":', self._token(start), b',"chunk":[']

@@ -120,6 +120,17 @@ def last_positions(execute: Execute, room_ids: Iterable[str], upto: int) -> dict
     return {row[0]: row[1] or 0 for row in rows}
 
 
+def marks_in_room(
+    execute: Execute, room_id: str, after: int, upto: int, limit: int, *, backwards: bool = False
+) -> list[tuple[int, str | None]]:
+    """`pos` and `redacted_by` of the events that `in_room` gives."""
+    order = "DESC" if backwards else "ASC"
+    return execute(
+        f"SELECT pos, redacted_by FROM events WHERE room_id = ? AND pos > ? AND pos <= ? ORDER BY pos {order} LIMIT ?",
+        (room_id, after, upto, limit),
+    ).fetchall()
+
+
 def last_before_time(execute: Execute, room_id: str, ts: int, upto: int) -> int:
     """A position at or before `upto` up to which a room's events are older than `ts` (ms since 1970), and after which
     they are not: found by bisection, for events in the order of their times."""

@@ -63,6 +63,9 @@ def _calls(execute: Execute) -> dict[tuple[str, str], Callable[[], object]]:
         ("administration", "people"): lambda: list(administration.people(execute, locked=True)),
         ("administration", "rooms"): lambda: [list(administration.rooms(execute, notices=n)) for n in (True, False)],
         ("events", "in_room"): lambda: [events.in_room(execute, ROOM, 1, 2, 3, backwards=b) for b in (True, False)],
+        ("events", "marks_in_room"): lambda: [
+            events.marks_in_room(execute, ROOM, 1, 2, 3, backwards=b) for b in (True, False)
+        ],
         ("key_backup", "sessions"): lambda: [key_backup.sessions(execute, NOBODY, 1, room) for room in (None, ROOM)],
         ("key_backup", "delete_some"): lambda: [
             key_backup.delete_some(tx, NOBODY, 1, *what, 10) for what in ((None, None), (ROOM, None), (ROOM, "x"))
