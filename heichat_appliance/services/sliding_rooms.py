@@ -233,7 +233,8 @@ class SlidingRooms:
             return whole if after == room.known else None
 
         moved = own_receipt or room.known != ask.since
-        counts = self._unread.counts(ask.viewer.user_id, room.room_id, room.end, at_hand, moved).values()
+        joined_at = ask.standing.joined.get(room.room_id)
+        counts = self._unread.counts(ask.viewer.user_id, room.room_id, room.end, at_hand, moved, joined_at).values()
         head["notification_count"] = sum(count.notify for count in counts)
         head["highlight_count"] = sum(count.highlight for count in counts)
 
