@@ -171,11 +171,19 @@ async def initial_sync(site: Site, sizes: Sizes) -> list[Figure]:
 async def messages(site: Site, sizes: Sizes) -> list[Figure]:
     """Pages back through a room of ten, 100 events a page, and again from the end when the beginning is reached."""
     room, names = site.small_room(0)
-    person = site.person(names[1])
+    return [await _paging(site, "messages", room, site.person(names[1]), sizes.pages)]
+
+
+async def messages_cold(site: Site, sizes: Sizes) -> list[Figure]:
+    """The same in a room of 10,000 messages, of which hardly a page comes twice before it is forgotten."""
+    return [await _paging(site, "messages_cold", site.world.archive, site.person(MEMBERS[1]), sizes.pages)]
+
+
+async def _paging(site: Site, key: str, room: str, person: Person, count: int) -> Figure:
     query = {"dir": "b", "limit": 100, "filter": orjson.dumps({"lazy_load_members": True})}
     pages, latencies = 0, []
     async with Stopwatch(site) as watch:
-        while pages < sizes.pages:
+        while pages < count:
             began = time.perf_counter()
             page = await person.call("GET", f"/v3/rooms/{quote(room, safe='')}/messages?{urlencode(query)}")
             latencies.append((time.perf_counter() - began) * 1000)
@@ -184,7 +192,7 @@ async def messages(site: Site, sizes: Sizes) -> list[Figure]:
             if "end" in page:
                 query["from"] = page["end"]
     close([person])
-    return [Figure("messages", watch.cpu_ms / pages, *percentiles(latencies))]
+    return Figure(key, watch.cpu_ms / pages, *percentiles(latencies))
 
 
 async def login(site: Site, sizes: Sizes) -> list[Figure]:
@@ -224,6 +232,7 @@ OPERATIONS: list[Callable[[Site, Sizes], Awaitable[list[Figure]]]] = [
     sliding_many,
     sliding_cold,
     messages,
+    messages_cold,
     search,
     media,
     photo,

@@ -40,6 +40,7 @@ ROWS = [
     Row("sliding_many", "sliding sync, first 20 of 1,000 rooms", limit="15 ms"),
     Row("sliding_cold", "the same, first request after a start", limit="15 ms"),
     Row("messages", "/messages, a page of 100", later=50, limit="5 ms"),
+    Row("messages_cold", "a page of 100 that nobody read lately", limit="5 ms"),
     Row("search", "/search in a room of 10,000 messages"),
     Row("search_all", "/search in 50 rooms, 200,000 messages", limit="50 ms"),
     Row("search_common", "the same, a word of two thirds of them", limit="50 ms"),
