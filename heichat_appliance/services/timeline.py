@@ -149,7 +149,7 @@ class Timeline:
         self._clock = clock
         self._policies = tuple(policies)
         self._views: OrderedDict[str, RoomView] = OrderedDict()
-        #: Called with the ID of a state event that a job is about to redact.
+        #: Called with the ID of an event that others quote (a state event or a redaction) and that a job is about to redact.
         self.redacting_quoted: Callable[[str], None] = lambda event_id: None
 
     def view(self, tx: Transaction, room_id: str) -> RoomView:
@@ -221,7 +221,10 @@ class Timeline:
             target = self._check_redaction(tx, view, sender, state_key, redacts)
             if target.state_key is not None or target.type == "m.room.redaction":
                 self.redacting_quoted(target.event_id)
-        known = view.allowed.get((type, sender)) if state_key is None else None
+        auth_events = view.allowed.get((type, sender)) if state_key is None else None
+        judged_before = auth_events is not None
+        if auth_events is None:
+            auth_events = auth.select_auth_events(view.version, type, sender, state_key, content, view)  # type: ignore[arg-type]
         event = self._build(
             view.version,
             view.room_id,
@@ -231,10 +234,10 @@ class Timeline:
             state_key,
             redacts=redacts,
             prev_events=[view.last_event_id],
-            auth_events=known or auth.select_auth_events(view.version, type, sender, state_key, content, view),  # type: ignore[arg-type]
+            auth_events=auth_events,
             depth=view.depth + 1,
         )
-        if known is None:
+        if not judged_before:
             self._authorise(view, event)
         return self._store(tx, view, event, device_id, txn_id)
 
