@@ -17,6 +17,8 @@ from .measuring import Figure, Sizes, Stopwatch, close, percentiles, timed
 from .world import LOGINS, MEMBERS, READERS, SMALL_ROOMS, Site, in_parallel
 
 SENDERS = 8
+#: Seconds between the messages of a room of the delivery.
+PAUSE = 0.02
 
 
 class Audience:
@@ -109,15 +111,19 @@ async def delivery(site: Site, sizes: Sizes) -> list[Figure]:
     people = [[site.person(name) for name in names] for _, names in rooms]
     delays = []
 
+    # The rooms begin one after another, so that in both measurements each message has a commit of its own: together, those
+    # that nobody hears would share theirs, and the deliveries be charged for what the others save.
     async def alone(number):
+        await asyncio.sleep(number * PAUSE / SMALL_ROOMS)
         for turn in range(sizes.rounds):
             await people[number][0].send(rooms[number][0], f"nobody hears this {turn}")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(PAUSE)
 
     async def heard(number, audience, turns):
+        await asyncio.sleep(number * PAUSE / SMALL_ROOMS)
         for turn in range(turns):
             delays.extend(await audience.hear(rooms[number][0], f"heard {number} {turn} {time.time_ns()}"))
-            await asyncio.sleep(0.02)  # so that all wait again
+            await asyncio.sleep(PAUSE)  # so that all wait again
 
     await asyncio.gather(*(people[number][0].send(rooms[number][0], "warm") for number in range(SMALL_ROOMS)))
     async with Stopwatch(site) as sending:

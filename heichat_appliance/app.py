@@ -82,6 +82,7 @@ from heichat_appliance.services.key_backup import KeyBackup
 from heichat_appliance.services.keys import Keys
 from heichat_appliance.services.login import Login
 from heichat_appliance.services.media import Media
+from heichat_appliance.services.members import Members
 from heichat_appliance.services.membership import Membership
 from heichat_appliance.services.notifications import Notifications
 from heichat_appliance.services.openid import OpenId
@@ -118,7 +119,6 @@ from heichat_appliance.services.upgrade import Upgrade
 from heichat_appliance.services.url_previews import UrlPreviews
 from heichat_appliance.services.user_directory import UserDirectory
 from heichat_appliance.services.wakeups import Wakeups
-from heichat_appliance.store import state
 from heichat_appliance.tls import Certificates
 
 log = Logger()
@@ -151,7 +151,8 @@ class Appliance:
         except BaseException:
             self._lock.release()
             raise
-        self.notifier = Notifier(self._members, self.engine.position)
+        self.members = Members(self.engine)
+        self.notifier = Notifier(self.members.of, self.engine.position)
         self.engine.announce = self.notifier.publish
         self.limits = self._build_limits()
         self._build_services()
@@ -225,12 +226,14 @@ class Appliance:
             changed=self.presence.profile_changed,
         )
         self.user_directory = UserDirectory(self.engine, self.reactor, self.server_name, self.identity)
-        self.unread = Unread(self.engine)
-        self.standings = Standings(self.engine)
+        self.unread = Unread(self.engine, self.members)
+        self.standings = Standings(self.engine, self.members)
         self._build_readers()
         self.room_parts = RoomParts(self.engine, self.clock, self.renderer, self.bundles)
         self.room_sections = RoomSections(self.engine, self.room_parts, self.unread, self.typing)
         gaps = Gaps(self.engine)
+        self.timeline.added = gaps.added
+        self.notifier.listeners += [self.members.committed, gaps.committed]
         self.sync = Sync(
             self.engine, self.reactor, self.clock, self.notifier, gaps, self.room_sections, self.standings,
             self.push_rules.content, self.presence,
@@ -298,9 +301,6 @@ class Appliance:
         self.notifications = Notifications(self.reading, self.unread)
         self.search_index = SearchIndex(self.engine)
         self.search = Search(self.reading, self.history, self.search_index)
-
-    def _members(self, room_id: str) -> list[str]:
-        return state.members_now(self.engine.read, room_id)
 
     def _forget_people(self, position: int, rooms: set[str], users: set[str]) -> None:
         """What is kept in memory of these people may not be right any more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,7 +23,6 @@ MAX_FILTERS_KEPT = 20_000
 #: Queries without `since` that are kept, and how long they may be.
 MAX_ASKED_KEPT = 1_000
 MAX_ASKED_LENGTH = 256
-_SINCE = re.compile(r"(?:^|&)since=([^&%+]*)(?=&|$)")
 
 
 class _Asked(NamedTuple):
@@ -69,10 +67,11 @@ class SyncHandler:
     def _read(self, request: Request) -> tuple[_Asked, str | None]:
         """What is asked, and `since`. A client's requests mostly differ in that alone, so the rest is read once."""
         text = request.exchange.query
-        match = _SINCE.search(text)
-        if match is None:
+        before, _, after = text.partition("since=")
+        since, more, after = after.partition("&")
+        if not since or before[-1:] not in ("", "&") or "%" in since or "+" in since:
             return _asked(request), request.query("since")
-        rest = text[: match.start()] + text[match.end() :]
+        rest = before + after if more else before[:-1]
         asked = self._asked.get(rest)
         if asked is None:
             asked = _asked(request)
@@ -80,7 +79,7 @@ class SyncHandler:
                 if len(self._asked) >= MAX_ASKED_KEPT:
                     self._asked.clear()
                 self._asked[rest] = asked
-        return asked, match[1]
+        return asked, since
 
     def _filter(self, user_id: str, text: str) -> tuple[Filter, str]:
         """The filter, given as JSON or by its ID, and a text that is the same for equal filters."""

@@ -41,7 +41,10 @@ class Bundles:
         asked = self._asked(found)
         if asked != self._last_asked:
             self._last_asked = asked
-            self._last_answer = bool(stored.with_children(self._engine.read, [event.event_id for event in found]))
+            # Children are later events; a message that is told as soon as it is there has none.
+            self._last_answer = not all(event.pos == self._engine.position for event in found) and bool(
+                stored.with_children(self._engine.read, [event.event_id for event in found])
+            )
         return self._last_answer
 
     def _asked(self, found: Sequence[StoredEvent]) -> tuple[int, ...]:

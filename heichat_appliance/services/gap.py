@@ -1,6 +1,6 @@
 """What happened between two positions, for all who ask.
 
-The newest events and receipts are read once, after their commit, and kept for a while (`Recent`). A thousand people who
+The newest events and receipts are kept for a while after their commit (`Recent`). A thousand people who
 wait in one room ask for the same gap, so what a gap's answers have in common is made once (`Gap.shared`).
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable
 from operator import attrgetter
 from typing import Any
 
-from heichat_appliance.db.engine import Engine
+from heichat_appliance.db.engine import Engine, Transaction
 from heichat_appliance.store import device_lists, events, receipts, state
 from heichat_appliance.store.events import StoredEvent
 from heichat_appliance.store.receipts import Receipt
@@ -47,12 +47,48 @@ class _Room:
         return next(reversed(self.receipts.values())).pos if self.receipts else 0
 
 
+class _Added:
+    """The events that write jobs have stored and nobody has taken yet: what was just written need not be read again."""
+
+    def __init__(self, position: int) -> None:
+        self._rows: deque[StoredEvent] = deque()
+        self._bytes = 0
+        #: Events up to this position may be missing here.
+        self._missing = position
+
+    def add(self, tx: Transaction, row: StoredEvent) -> None:
+        """An event of a job that may still be rolled back."""
+        self._rows.append(row)
+        self._bytes += _size(row)
+        tx.on_rollback(lambda: self._undo(row))
+        if len(self._rows) > MAX_BEHIND or self._bytes > MAX_BYTES:
+            self._rows.clear()
+            self._bytes = 0
+            self._missing = row.pos
+
+    def _undo(self, row: StoredEvent) -> None:
+        if self._rows and self._rows[-1] is row:
+            self._bytes -= _size(self._rows.pop())
+
+    def take(self, after: int, upto: int) -> list[StoredEvent] | None:
+        """The committed events at after < pos <= upto, in order; None if some may be missing. They are here no longer."""
+        taken = []
+        while self._rows and self._rows[0].pos <= upto:
+            row = self._rows.popleft()
+            self._bytes -= _size(row)
+            taken.append(row)
+        return taken if after >= self._missing else None
+
+
 class Recent:
     """The events and receipts of all rooms at the positions start < pos <= upto."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.start = self.upto = engine.position
+        self.added = _Added(engine.position)
+        #: Nobody's receipts, devices or memberships changed after this position: those name the person.
+        self.named = self.start
         #: Nobody's device list, and nobody's sharing of encrypted rooms, changed after this position.
         self.device_lists_changed = self.start
         #: in the order of the newest position
@@ -61,11 +97,12 @@ class Recent:
         self._bytes = 0
 
     def catch_up(self) -> None:
-        """Fetch what was committed since the last call."""
+        """Take in what was committed since the last call."""
         after, upto = self.upto, self._engine.position
         if upto <= after:
             return
         self.upto = upto
+        added = self.added.take(after, upto)
         if upto - after > MAX_BEHIND:
             self.start = self.device_lists_changed = upto
             self._rooms.clear()
@@ -73,16 +110,19 @@ class Recent:
             self._bytes = 0
             return
         read = self._engine.read
-        found: list[StoredEvent | Receipt] = [*events.between(read, after, upto)]
+        found: list[StoredEvent | Receipt] = [*(events.between(read, after, upto) if added is None else added)]
         moved = any(row.type in ("m.room.member", "m.room.encryption") for row in found)
         redacted = {row.room_id for row in found if row.type == "m.room.redaction"}
-        found += receipts.by_position(read, after, upto)
-        for row in sorted(found, key=_position):
+        if self.named > after:
+            found += receipts.by_position(read, after, upto)
+            found.sort(key=_position)
+            moved = moved or device_lists.is_any_changed(read, after, upto)
+        for row in found:
             self._add(row)
         for room_id in redacted:  # what is kept of the room may have changed
             room = self._rooms[room_id]
             room.events = events.in_room(read, room_id, self.start, upto, len(room.events))
-        if moved or device_lists.is_any_changed(read, after, upto):
+        if moved:
             self.device_lists_changed = upto
         while len(self._kept) > MAX_KEPT or self._bytes > MAX_BYTES:
             self._drop(self._kept.popleft())
@@ -219,7 +259,13 @@ class Gaps:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._recent = Recent(engine)
+        self.added = self._recent.added.add
         self._kept: OrderedDict[tuple[int, int], Gap] = OrderedDict()
+
+    def committed(self, position: int, rooms: set[str], users: set[str]) -> None:
+        """Listens to the notifier: something happened to these people."""
+        if users:
+            self._recent.named = position
 
     def get(self, after: int, upto: int) -> Gap:
         """The gap after < pos <= upto, where `upto` is the newest position."""

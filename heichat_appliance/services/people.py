@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
-from sys import intern
 
 import orjson
 
 from heichat_appliance.db.engine import Engine
+from heichat_appliance.services.members import Members
 from heichat_appliance.store import account_data, state
 from heichat_appliance.store.events import Execute
 
@@ -17,29 +17,6 @@ MAX_KEPT = 20_000
 #: Presence is not told in rooms with more joined people than this, and in so many rooms of a person at the most.
 LARGE_ROOM = 150
 MAX_ROOMS = 200
-#: Rooms of which it is kept who is in them.
-MAX_CIRCLES = 1_000
-
-
-class Circles:
-    """Who is in the small rooms, kept for all of them until a membership of the room changes."""
-
-    def __init__(self) -> None:
-        #: room to (the position of the last change of a membership, the joined people)
-        self._kept: OrderedDict[str, tuple[int, frozenset[str]]] = OrderedDict()
-
-    def of(self, execute: Execute, room_id: str) -> frozenset[str]:
-        """The people who have joined a room; none for a large room."""
-        changed_at = state.memberships_changed_at(execute, room_id)
-        kept = self._kept.get(room_id)
-        if kept is None or kept[0] != changed_at:
-            is_large = state.has_more_joined(execute, room_id, LARGE_ROOM)
-            people = () if is_large else map(intern, state.members_now(execute, room_id))
-            kept = self._kept[room_id] = (changed_at, frozenset(people))
-            if len(self._kept) > MAX_CIRCLES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(room_id)
-        return kept[1]
 
 
 class Standing:
@@ -49,7 +26,7 @@ class Standing:
 
     __slots__ = (
         "_acquaintances",
-        "_circles",
+        "_members",
         "_user_id",
         "changed_at",
         "ignored",
@@ -60,9 +37,9 @@ class Standing:
         "put_out",
     )
 
-    def __init__(self, execute: Execute, user_id: str, pos: int, circles: Circles) -> None:
+    def __init__(self, execute: Execute, user_id: str, pos: int, members: Members) -> None:
         self._user_id = user_id
-        self._circles = circles
+        self._members = members
         self._acquaintances: frozenset[str] | None = None
         self.joined: dict[str, int] = {}
         self.invited: dict[str, int] = {}
@@ -87,11 +64,11 @@ class Standing:
             began = state.stays_began(execute, user_id, pos)
             self.joined = {room_id: began[room_id] for room_id in self.joined}
 
-    def acquaintances(self, execute: Execute) -> frozenset[str]:
+    def acquaintances(self) -> frozenset[str]:
         """The people whose presence the person is told of: those in the same rooms, except for large rooms, where
         everybody's presence told to everybody would cost more than all messages. As of the first time it was asked."""
         if self._acquaintances is None:
-            small = filter(None, (self._circles.of(execute, room_id) for room_id in self.joined))
+            small = filter(None, (self._members.of_small(room_id, LARGE_ROOM) for room_id in self.joined))
             self._acquaintances = frozenset({self._user_id}.union(*islice(small, MAX_ROOMS)))
         return self._acquaintances
 
@@ -106,16 +83,16 @@ class Standing:
 class Standings:
     """The standings of people who sync."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, members: Members) -> None:
         self._engine = engine
-        self._circles = Circles()
+        self._members = members
         self._kept: OrderedDict[str, Standing] = OrderedDict()
 
     def at(self, user_id: str, pos: int) -> Standing:
         """The person's standing at `pos`, the newest position."""
         standing = self._kept.get(user_id)
         if standing is None:
-            standing = self._kept[user_id] = Standing(self._engine.read, user_id, pos, self._circles)
+            standing = self._kept[user_id] = Standing(self._engine.read, user_id, pos, self._members)
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
         return standing

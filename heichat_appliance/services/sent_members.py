@@ -19,8 +19,18 @@ class SentMembers:
 
     def has(self, viewer: Viewer, since: int | None, room_id: str, member: str) -> bool:
         """Whether the device, which has the answer up to the position `since`, has the member's event."""
-        sent = self._devices.get(viewer, {}).get((room_id, member))
-        return sent is not None and since is not None and sent <= since
+        return self.has_all(viewer, since, room_id, (member,))
+
+    def has_all(self, viewer: Viewer, since: int | None, room_id: str, members: Iterable[str]) -> bool:
+        """Whether it has the events of all these members."""
+        sent = self._devices.get(viewer)
+        if sent is None or since is None:
+            return False
+        for member in members:
+            told = sent.get((room_id, member))
+            if told is None or told > since:
+                return False
+        return True
 
     def note(self, viewer: Viewer, room_id: str, members: Iterable[str], upto: int) -> None:
         """The answer whose token has the position `upto` carries these member events."""

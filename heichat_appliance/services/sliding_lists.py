@@ -39,8 +39,10 @@ class RoomIndex:
     def committed(self, position: int, rooms: set[str], users: set[str]) -> None:
         """Listens to the notifier: something happened in `rooms`."""
         for room_id in rooms:
-            for kept in (self._last, self._bumps, self._members):
+            for kept in (self._last, self._bumps):
                 kept.pop(room_id, None)
+            if users:  # only who names a person changes a membership
+                self._members.pop(room_id, None)
             if self._encrypted.get(room_id) is False:
                 del self._encrypted[room_id]
 

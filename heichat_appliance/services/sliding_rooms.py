@@ -227,11 +227,7 @@ class SlidingRooms:
             head["bump_stamp"] = bumps[-1]
 
     def _count(self, ask: Ask, room: _Room, head: dict[str, Any], own_receipt: bool) -> None:
-        whole = None if room.new or room.cut else room.fresh
-
-        def at_hand(after: int) -> list[StoredEvent] | None:
-            return whole if after == room.known else None
-
+        at_hand = None if room.new or room.cut else (room.known, room.fresh)
         moved = own_receipt or room.known != ask.since
         joined_at = ask.standing.joined.get(room.room_id)
         counts = self._unread.counts(ask.viewer.user_id, room.room_id, room.end, at_hand, moved, joined_at).values()

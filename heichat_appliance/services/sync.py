@@ -250,7 +250,7 @@ class Sync:
         wanted = query.filter.presence
         if not wanted.matches("m.presence", None) or not standing.joined:
             return []
-        changed = self._presence.changed(standing.acquaintances(self._engine.read), since)
+        changed = self._presence.changed(standing.acquaintances(), since)
         known = (one for one in changed if one not in query.ignored and wanted.matches("m.presence", one))
         return [self._presence.event(user_id) for user_id in islice(known, MAX_PRESENCE)]
 

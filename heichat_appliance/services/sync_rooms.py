@@ -197,7 +197,7 @@ class RoomSections:
             return True
         if wanted.include_redundant_members:
             return False
-        return all(self.sent_members.has(query.viewer, query.since, room_id, sender) for sender in same.senders)
+        return self.sent_members.has_all(query.viewer, query.since, room_id, same.senders)
 
     def _tail(
         self, query: Query, room_id: str, gap: Gap | None, upto: int, joined_at: int | None = None
@@ -315,25 +315,20 @@ class RoomSections:
 
     def _counts(self, query: Query, room_id: str, fresh: list[StoredEvent] | None, upto: int, moved: bool,
                 joined_at: int, last: int | None = None) -> bytes:  # fmt: skip
-        def at_hand(after: int) -> list[StoredEvent] | None:
-            return fresh if fresh is not None and query.since is not None and after == query.since else None
-
+        at_hand = (query.since, fresh) if fresh is not None and query.since is not None else None
         counts = self._unread.counts(query.viewer.user_id, room_id, upto, at_hand, moved, joined_at, last)
         if not query.filter.room.timeline.unread_thread_notifications:
             notify = sum(count.notify for count in counts.values())
             highlight = sum(count.highlight for count in counts.values())
             return b',"unread_notifications":{"notification_count":%d,"highlight_count":%d}' % (notify, highlight)
         main = counts.get(MAIN, ZERO)
+        json = b',"unread_notifications":{"notification_count":%d,"highlight_count":%d}' % main
         threads = {
             thread: {"notification_count": count.notify, "highlight_count": count.highlight}
             for thread, count in counts.items()
             if thread != MAIN
         }
-        return b',"unread_notifications":{"notification_count":%d,"highlight_count":%d}%b' % (
-            main.notify,
-            main.highlight,
-            b',"unread_thread_notifications":' + orjson.dumps(threads) if threads else b"",
-        )
+        return json + b',"unread_thread_notifications":' + orjson.dumps(threads) if threads else json
 
     # -- ephemeral and account data ------------------------------------------------------------------------------
 

@@ -151,6 +151,8 @@ class Timeline:
         self._views: OrderedDict[str, RoomView] = OrderedDict()
         #: Called with the ID of an event that others quote (a state event or a redaction) and that a job is about to redact.
         self.redacting_quoted: Callable[[str], None] = lambda event_id: None
+        #: Called with every event that a job has stored.
+        self.added: Callable[[Transaction, StoredEvent], None] = lambda tx, event: None
 
     def view(self, tx: Transaction, room_id: str) -> RoomView:
         """The writer's view of a room; 404 M_NOT_FOUND if there is no such room."""
@@ -287,6 +289,7 @@ class Timeline:
             event.origin_server_ts, event.json.decode(), before.event_id if before else None, device_id, txn_id, None,
         )  # fmt: skip
         events.insert(tx, row)
+        self.added(tx, row)
         view.advance(event)
         for effect in _EFFECTS:
             effect(tx, view, event, row)

@@ -7,6 +7,7 @@ A token stands between two positions: everything up to and including its positio
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from heichat_appliance.errors import invalid_param
@@ -26,6 +27,7 @@ class Token(NamedTuple):
         return f"s{self.position}.{self.epoch}{rest}"
 
 
+@lru_cache(maxsize=256)  # everybody who waits in a room comes with the same one
 def parse(text: str, name: str) -> Token:
     """The token in the parameter `name`; 400 M_INVALID_PARAM if it has another form."""
     match = _FORM.fullmatch(text) if text.isascii() else None

@@ -10,8 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -21,6 +20,7 @@ from heichat_appliance.protocol import pdu, pushrules
 from heichat_appliance.protocol.powerlevels import PowerLevels
 from heichat_appliance.protocol.pusheval import Actions, Evaluator, Outcome, PushEvent
 from heichat_appliance.protocol.roomversions import ROOM_VERSIONS
+from heichat_appliance.services.members import Members
 from heichat_appliance.store import account_data, events, receipts, state
 from heichat_appliance.store import unread as store
 from heichat_appliance.store.events import Execute, StoredEvent
@@ -109,8 +109,9 @@ class _Tally:
 class Unread:
     """Counts for sync; `forget_user` is told whose push rules may have changed."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, members: Members) -> None:
         self._engine = engine
+        self._members = members
         self._counters: OrderedDict[tuple[str, str], _Counter] = OrderedDict()
         #: by room: a position, and where counting begins there
         self._horizons: dict[str, tuple[int, int]] = {}
@@ -119,7 +120,8 @@ class Unread:
         self._evaluators: dict[str, Evaluator] = {}
         self._of_user: dict[str, tuple[str, Evaluator]] = {}
         self._push_events: OrderedDict[str, tuple[PushEvent, str]] = OrderedDict()
-        self._outcomes: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+        #: by event ID and fingerprint of the rules: what they do about the event, and the thread that it is in
+        self._outcomes: OrderedDict[tuple[str, str], tuple[Outcome, str]] = OrderedDict()
 
     # -- rules ---------------------------------------------------------------------------------------------------
 
@@ -145,17 +147,18 @@ class Unread:
 
     def actions(self, user_id: str, event: StoredEvent) -> tuple[Actions, str]:
         """What the person's rules do about an event of somebody else, and the thread that the event is in."""
-        fingerprint, evaluator = self.rules(user_id)
-        push_event, thread = self._push_event(event)
+        outcome, thread = self._outcome(event, *self.rules(user_id))
+        return outcome.for_user(user_id, None), thread
+
+    def _outcome(self, event: StoredEvent, fingerprint: str, evaluator: Evaluator) -> tuple[Outcome, str]:
         key = (event.event_id, fingerprint)
-        outcome = self._outcomes.get(key)
-        if outcome is None:
-            outcome = self._outcomes[key] = evaluator.outcome(push_event)
+        found = self._outcomes.get(key)
+        if found is None:
+            push_event, thread = self._push_event(event)
+            found = self._outcomes[key] = (evaluator.outcome(push_event), thread)
             if len(self._outcomes) > MAX_OUTCOMES:
                 self._outcomes.popitem(last=False)
-        if outcome.is_same_for_all:
-            return outcome.otherwise, thread
-        return outcome.for_user(user_id, None), thread
+        return found
 
     def _push_event(self, event: StoredEvent) -> tuple[PushEvent, str]:
         found = self._push_events.get(event.event_id)
@@ -177,8 +180,8 @@ class Unread:
             content=content,
             state_key=event.state_key,
             event_id=event.event_id,
-            member_count=cache(lambda: state.count_now(read, event.room_id, "join")),
-            power_levels=cache(lambda: self._power_levels(event)),
+            member_count=lambda: len(self._members.of(event.room_id)),
+            power_levels=lambda: self._power_levels(event),
         )
         thread = receipts.thread_of(read, event.pos)[0] if "m.relates_to" in content else MAIN
         return push_event, thread
@@ -198,16 +201,16 @@ class Unread:
         user_id: str,
         room_id: str,
         upto: int,
-        fresh: Callable[[int], Sequence[StoredEvent] | None] | None = None,
+        fresh: tuple[int, Sequence[StoredEvent]] | None = None,
         receipts_moved: bool = False,
         joined_at: int | None = None,
         last: int | None = None,
     ) -> dict[str, Count]:
         """The counts at `upto` by thread (MAIN: in no thread).
 
-        `fresh(after)` gives the room's events at after < pos <= upto where the caller has them at hand; `receipts_moved`:
-        the person's own receipts in the room have changed since the last call; `joined_at`: where their present stay in
-        it began, `last`: the room's last event, if they are known and many may ask for the same.
+        `fresh`: a position and the room's events at position < pos <= upto, where the caller has them at hand;
+        `receipts_moved`: the person's own receipts in the room have changed since the last call; `joined_at`: where
+        their present stay in it began, `last`: the room's last event, if they are known and many may ask for the same.
         """
         key = (user_id, room_id)
         counter = self._counters.get(key)
@@ -216,7 +219,7 @@ class Unread:
             if len(self._counters) > MAX_COUNTS:
                 self._counters.popitem(last=False)
         elif counter.upto < upto:
-            found = fresh(counter.upto) if fresh is not None else None
+            found = fresh[1] if fresh is not None and fresh[0] == counter.upto else None
             if found is None and self.rules(user_id)[0] != NO_CHANGES:
                 found = events.in_room(self._engine.read, room_id, counter.upto, upto, MAX_LOOKED_AT)
             if found is None or any(map(_is_about_redaction, found)):  # what was counted may count no more
@@ -304,10 +307,12 @@ class Unread:
         return start
 
     def _count(self, counter: _Counter, user_id: str, found: Iterable[StoredEvent]) -> None:
+        rules = self.rules(user_id)
         for event in found:
             if event.redacted_by is not None or event.pos <= counter.marks.get("", 0):
                 continue
-            actions, thread = self.actions(user_id, event)
+            outcome, thread = self._outcome(event, *rules)
+            actions = outcome.for_user(user_id, None)
             if not (actions.notify or actions.highlight) or counter.is_read(event.pos, thread):
                 continue
             if event.sender == user_id:

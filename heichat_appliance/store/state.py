@@ -212,12 +212,6 @@ def own_member_events(execute: Execute, user_id: str, pos: int) -> dict[str, Sto
     return {event.room_id: event for event in map(StoredEvent._make, rows)}
 
 
-def memberships_changed_at(execute: Execute, room_id: str) -> int:
-    """The position of the last change of anybody's membership of a room, 0 if there is none."""
-    row = execute("SELECT max(from_pos) FROM memberships WHERE room_id = ?", (room_id,)).fetchone()
-    return row[0] or 0
-
-
 def membership_changes_of_user(execute: Execute, user_id: str, after: int, upto: int) -> list[Membership]:
     """The intervals of the person's memberships that began at after < pos <= upto, in order."""
     rows = execute(

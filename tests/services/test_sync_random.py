@@ -16,6 +16,7 @@ import pytest
 import pytest_twisted
 
 from heichat_appliance.services import gap
+from heichat_appliance.services.members import Members
 from heichat_appliance.services.unread import ZERO, Unread
 from heichat_appliance.store import events, receipts
 from tests.appliance import Actor, Appliance, q
@@ -101,7 +102,7 @@ class Walk:
                 (row.event_id, row.user_id) for row in receipts.changed(read, room_id, after, upto)
             }
             if "unread_notifications" in section:
-                counted = Unread(engine).counts(actor.user_id, room_id, upto)
+                counted = Unread(engine, Members(engine)).counts(actor.user_id, room_id, upto)
                 assert section["unread_notifications"]["notification_count"] == counted.get("main", ZERO).notify
 
 

@@ -7,6 +7,7 @@ import random
 import pytest
 import pytest_twisted
 
+from heichat_appliance.services.members import Members
 from heichat_appliance.services.unread import Unread
 from tests.appliance import Appliance, q
 
@@ -74,8 +75,8 @@ async def test_stored_counts_are_those_of_judging_again(tmp_path, seed):
     for _ in range(50):
         await talk.step()
         for actor in actors:
-            found = Unread(engine).counts(actor.user_id, room_id, engine.position)
-            assert found == Judging(engine).counts(actor.user_id, room_id, engine.position), (
+            found = Unread(engine, Members(engine)).counts(actor.user_id, room_id, engine.position)
+            assert found == Judging(engine, Members(engine)).counts(actor.user_id, room_id, engine.position), (
                 talk.number,
                 actor.user_id,
             )

@@ -157,7 +157,7 @@ def alone_sections(daemon: Any) -> RoomSections:
     renderer = Renderer(daemon.engine)
     bundles = Bundles(daemon.engine, daemon.clock, renderer)
     parts = RoomParts(daemon.engine, daemon.clock, renderer, bundles)
-    return RoomSections(daemon.engine, parts, Unread(daemon.engine), daemon.typing)
+    return RoomSections(daemon.engine, parts, Unread(daemon.engine, daemon.members), daemon.typing)
 
 
 def compare(shared: dict[str, Any], alone: dict[str, Any], section: str) -> None:
