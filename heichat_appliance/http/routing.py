@@ -6,6 +6,7 @@ account, says so. Handlers get a `Request` and return what becomes the answer; t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 #: The most bytes of an ordinary JSON body. An event may have 65,536 bytes; JSON escapes can make it six times as long.
 JSON_BODY = 512 * 1024
 MAX_QUERY_FIELDS = 200
+_STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 
 
 class Auth(Enum):
@@ -281,13 +283,7 @@ def _decode(segment: str, name: str) -> str:
         value = unquote_to_bytes(segment).decode("utf-8")
     except UnicodeDecodeError:
         raise invalid_param(f"path parameter {name} is not valid UTF-8")
-    if "\0" in value or _has_stray_percent(segment):
+    if "\0" in value or _STRAY_PERCENT.search(segment):
         raise invalid_param(f"path parameter {name} has bad percent-encoding")
     return value
 
-
-def _has_stray_percent(segment: str) -> bool:
-    hexadecimal = "0123456789abcdefABCDEF"
-    return any(
-        len(part) < 2 or part[0] not in hexadecimal or part[1] not in hexadecimal for part in segment.split("%")[1:]
-    )
