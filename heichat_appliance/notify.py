@@ -12,12 +12,14 @@ from typing import Protocol
 class Waiter(Protocol):
     """Who waits."""
 
-    def wake(self) -> None:
-        """Something happened to the person, or in their rooms."""
+    def wake(self, crowd: bool) -> None:
+        """Something happened to the person, or in their rooms. `crowd`: to many at once, so that they take some time."""
 
 
 #: People of whom the last change is remembered.
 MAX_TOUCHED = 100_000
+#: More people than this that one commit wakes are a crowd.
+CROWD = 100
 
 
 class Notifier:
@@ -58,9 +60,11 @@ class Notifier:
         woken = set(users)
         for room_id in rooms:
             woken.update(self._members(room_id))
-        for user_id in woken & self._waiting.keys():
+        woken &= self._waiting.keys()
+        crowd = len(woken) > CROWD
+        for user_id in woken:
             for waiter in tuple(self._waiting[user_id]):
-                waiter.wake()
+                waiter.wake(crowd)
 
     def touched(self, user_id: str) -> int:
         """The position up to which something may have happened to the person themselves (not: in their rooms): account
@@ -78,7 +82,7 @@ class Notifier:
         """For the stop: every waiting sync answers what it has."""
         for waiting in list(self._waiting.values()):
             for waiter in tuple(waiting):
-                waiter.wake()
+                waiter.wake(crowd=True)
 
     @property
     def waiting(self) -> int:

@@ -286,4 +286,3 @@ def _decode(segment: str, name: str) -> str:
     if "\0" in value or _STRAY_PERCENT.search(segment):
         raise invalid_param(f"path parameter {name} has bad percent-encoding")
     return value
-

@@ -43,8 +43,8 @@ class _Waiter:
         #: those whose time is up together with this one's, while it is parked
         self.group: set[_Waiter] | None = None
 
-    def wake(self) -> None:
-        self.waiting.woken(self)
+    def wake(self, crowd: bool) -> None:
+        self.waiting.woken(self, crowd)
 
     def _gone(self, _: Deferred[Body]) -> None:
         self.waiting.release(self)
@@ -59,7 +59,8 @@ class Waiting:
         #: who is parked, by the moment at which their time is up
         self._parked: dict[float, set[_Waiter]] = {}
         self._timers: dict[float, IDelayedCall] = {}
-        self._woken: deque[_Waiter] = deque()
+        #: who was woken with few others, and who in a crowd: a room of ten does not wait until a lecture is through
+        self._woken: tuple[deque[_Waiter], deque[_Waiter]] = (deque(), deque())
         self._draining = False
         self._stopping = False
 
@@ -92,19 +93,21 @@ class Waiting:
         group.add(waiter)
         waiter.group = group
 
-    def woken(self, waiter: _Waiter) -> None:
+    def woken(self, waiter: _Waiter, crowd: bool) -> None:
         """Something happened that may concern this waiter."""
-        self._woken.append(waiter)
+        self._woken[crowd].append(waiter)
         if not self._draining:
             self._draining = True
             self._reactor.callLater(0, self._drain)
 
     def _drain(self) -> None:
         until = time.perf_counter() + SLICE
-        while self._woken:
-            waiter = self._woken.popleft()
-            if waiter.group is not None:  # else it was answered, or is gone
-                self._look(waiter, not self._stopping)
+        few, crowd = self._woken
+        while few or crowd:
+            for queue in self._woken:
+                waiter = queue.popleft() if queue else None
+                if waiter is not None and waiter.group is not None:  # else it was answered, or is gone
+                    self._look(waiter, not self._stopping)
             if time.perf_counter() > until:
                 self._reactor.callLater(0, self._drain)
                 return
