@@ -15,7 +15,7 @@ from heichat_appliance.services.room_parts import RoomParts, shown
 from heichat_appliance.services.sliding_lists import Ask, RoomIndex, Wish, content_text, text_in
 from heichat_appliance.services.sliding_memory import LIVE, MAX_MEMBERS, NOTHING, Memory
 from heichat_appliance.services.tokens import Token
-from heichat_appliance.services.unread import Unread
+from heichat_appliance.services.unread import Fresh, Unread
 from heichat_appliance.store import events, state
 from heichat_appliance.store import sliding as store
 from heichat_appliance.store.events import StoredEvent
@@ -227,7 +227,7 @@ class SlidingRooms:
             head["bump_stamp"] = bumps[-1]
 
     def _count(self, ask: Ask, room: _Room, head: dict[str, Any], own_receipt: bool) -> None:
-        at_hand = None if room.new or room.cut else (room.known, room.fresh)
+        at_hand = None if room.new or room.cut else Fresh(room.known, room.fresh)
         moved = own_receipt or room.known != ask.since
         joined_at = ask.standing.joined.get(room.room_id)
         counts = self._unread.counts(ask.viewer.user_id, room.room_id, room.end, at_hand, moved, joined_at).values()

@@ -28,7 +28,7 @@ from heichat_appliance.services.room_parts import (
 )
 from heichat_appliance.services.sent_members import SentMembers
 from heichat_appliance.services.tokens import Token
-from heichat_appliance.services.unread import MAIN, ZERO, Unread
+from heichat_appliance.services.unread import MAIN, ZERO, Fresh, Unread
 from heichat_appliance.services.whole_rooms import Start, Whole, WholeRooms, receipts_event
 from heichat_appliance.store import account_data, events, receipts, relations, state
 from heichat_appliance.store.account_data import AccountData
@@ -65,7 +65,7 @@ class _Same(NamedTuple):
     """What most people get of a room in a gap: all of the section but for the counts; its events, their senders."""
 
     json: bytes
-    found: list[StoredEvent]
+    fresh: Fresh
     senders: frozenset[str]
 
 
@@ -138,7 +138,7 @@ class RoomSections:
         if gap is not None and not (new or room_account_data or query.full_state):
             same = self._same_for_all(query, room_id, gap, upto)
             if same is not None and self._is_like_others(query, room_id, same):
-                return [same.json, self._counts(query, room_id, same.found, upto, False, joined_at), b"}"]
+                return [same.json, self._counts(query, room_id, same.fresh, upto, False, joined_at), b"}"]
         if new and gap is not None:  # what was stored before they joined, e.g. a tag, the device has not been told
             room_account_data = account_data.in_room(self._engine.read, query.viewer.user_id, room_id)
         found, limited = self._tail(query, room_id, None if new else gap, upto, joined_at)
@@ -148,12 +148,13 @@ class RoomSections:
             return None
         timeline = self._timeline(query, room_id, None if new else gap, found, limited, upto, joined_at)
         changed = self._state(query, room_id, None if new else gap, found, limited, upto)
+        fresh = None if limited or new or gap is None else Fresh(gap.after, found)
         return [
             b'{"timeline":', *timeline,
             b',"', query.state_section, b'":{"events":[', changed, b"]}",
             b',"ephemeral":{"events":[', b",".join(ephemeral), b']},"account_data":{"events":[', b",".join(extra), b"]}",
             self._summary(query, room_id, None if new else gap, found, limited, upto),
-            self._counts(query, room_id, found if not limited and not new else None, upto, own_receipt, joined_at),
+            self._counts(query, room_id, fresh, upto, own_receipt, joined_at),
             b"}",
         ]  # fmt: skip
 
@@ -186,7 +187,7 @@ class RoomSections:
             b'{"timeline":', *self._timeline(query, room_id, gap, found, False, upto, gap.after),
             b',"', query.state_section, b'":{"events":[]},"ephemeral":{"events":[]},"account_data":{"events":[]}',
         ))  # fmt: skip
-        return _Same(json, found, frozenset(event.sender for event in found))
+        return _Same(json, Fresh(gap.after, found), frozenset(event.sender for event in found))
 
     def _is_like_others(self, query: Query, room_id: str, same: _Same) -> bool:
         """Whether the section needs nothing that only this person gets: own transaction IDs, members they lack."""
@@ -313,10 +314,9 @@ class RoomSections:
         """None if the room has a name and so needs none."""
         return None if self._parts.has_name(room_id, upto) else self._parts.heroes(user_id, room_id, upto)
 
-    def _counts(self, query: Query, room_id: str, fresh: list[StoredEvent] | None, upto: int, moved: bool,
+    def _counts(self, query: Query, room_id: str, fresh: Fresh | None, upto: int, moved: bool,
                 joined_at: int, last: int | None = None) -> bytes:  # fmt: skip
-        at_hand = (query.since, fresh) if fresh is not None and query.since is not None else None
-        counts = self._unread.counts(query.viewer.user_id, room_id, upto, at_hand, moved, joined_at, last)
+        counts = self._unread.counts(query.viewer.user_id, room_id, upto, fresh, moved, joined_at, last)
         if not query.filter.room.timeline.unread_thread_notifications:
             notify = sum(count.notify for count in counts.values())
             highlight = sum(count.highlight for count in counts.values())

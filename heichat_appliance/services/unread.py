@@ -73,6 +73,20 @@ class _Counter:
         self.by_thread[thread] = Count(old.notify + actions.notify, old.highlight + actions.highlight)
 
 
+class Fresh:
+    """A room's events at after < pos <= upto, for all who have counted up to `after`; judged once for each ruleset."""
+
+    __slots__ = ("after", "events", "has_redactions", "judged")
+
+    def __init__(self, after: int, events: Sequence[StoredEvent]) -> None:
+        self.after = after
+        self.events = events
+        #: Then what was counted before may count no more.
+        self.has_redactions = any(event.redacted_by or event.type == "m.room.redaction" for event in events)
+        #: by fingerprint of the ruleset: position, sender, thread and outcome of each event
+        self.judged: dict[str, list[tuple[int, str, str, Outcome]]] = {}
+
+
 class _Tally:
     """The notifying events of a room, as far as they are looked at, for all members with the default rules.
 
@@ -201,16 +215,16 @@ class Unread:
         user_id: str,
         room_id: str,
         upto: int,
-        fresh: tuple[int, Sequence[StoredEvent]] | None = None,
+        fresh: Fresh | None = None,
         receipts_moved: bool = False,
         joined_at: int | None = None,
         last: int | None = None,
     ) -> dict[str, Count]:
         """The counts at `upto` by thread (MAIN: in no thread).
 
-        `fresh`: a position and the room's events at position < pos <= upto, where the caller has them at hand;
-        `receipts_moved`: the person's own receipts in the room have changed since the last call; `joined_at`: where
-        their present stay in it began, `last`: the room's last event, if they are known and many may ask for the same.
+        `fresh`: the newest events, where the caller has them at hand; `receipts_moved`: the person's own receipts in the
+        room have changed since the last call; `joined_at`: where their present stay in it began, `last`: the room's last
+        event, if they are known and many may ask for the same.
         """
         key = (user_id, room_id)
         counter = self._counters.get(key)
@@ -219,13 +233,15 @@ class Unread:
             if len(self._counters) > MAX_COUNTS:
                 self._counters.popitem(last=False)
         elif counter.upto < upto:
-            found = fresh[1] if fresh is not None and fresh[0] == counter.upto else None
-            if found is None and self.rules(user_id)[0] != NO_CHANGES:
-                found = events.in_room(self._engine.read, room_id, counter.upto, upto, MAX_LOOKED_AT)
-            if found is None or any(map(_is_about_redaction, found)):  # what was counted may count no more
+            if fresh is not None and fresh.after != counter.upto:
+                fresh = None
+            if fresh is None and self.rules(user_id)[0] != NO_CHANGES:
+                newest = events.in_room(self._engine.read, room_id, counter.upto, upto, MAX_LOOKED_AT)
+                fresh = Fresh(counter.upto, newest)
+            if fresh is None or fresh.has_redactions:
                 counter = self._counters[key] = self._from_receipt(user_id, room_id, upto, joined_at, last)
             else:
-                self._count(counter, user_id, found)
+                self._count(counter, user_id, fresh)
                 counter.upto = upto
         return counter.by_thread
 
@@ -246,7 +262,7 @@ class Unread:
                 self._count_stored(counter, user_id, room_id)
         else:
             newest = events.in_room(read, room_id, marks.get("", 0), upto, MAX_LOOKED_AT, backwards=True)
-            self._count(counter, user_id, reversed(newest))
+            self._count(counter, user_id, Fresh(marks.get("", 0), newest[::-1]))
         return counter
 
     def _count_stored(self, counter: _Counter, user_id: str, room_id: str) -> None:
@@ -306,20 +322,26 @@ class Unread:
                 start = interval.from_pos
         return start
 
-    def _count(self, counter: _Counter, user_id: str, found: Iterable[StoredEvent]) -> None:
-        rules = self.rules(user_id)
-        for event in found:
-            if event.redacted_by is not None or event.pos <= counter.marks.get("", 0):
-                continue
-            outcome, thread = self._outcome(event, *rules)
+    def _count(self, counter: _Counter, user_id: str, fresh: Fresh) -> None:
+        fingerprint, evaluator = self.rules(user_id)
+        judged = fresh.judged.get(fingerprint)
+        if judged is None:
+            judged = fresh.judged[fingerprint] = self._judge(fresh.events, fingerprint, evaluator)
+        for pos, sender, thread, outcome in judged:
             actions = outcome.for_user(user_id, None)
-            if not (actions.notify or actions.highlight) or counter.is_read(event.pos, thread):
+            if not (actions.notify or actions.highlight) or counter.is_read(pos, thread):
                 continue
-            if event.sender == user_id:
-                counter.sent(thread, event.pos)
+            if sender == user_id:
+                counter.sent(thread, pos)
             else:
                 counter.add(thread, actions)
 
-
-def _is_about_redaction(event: StoredEvent) -> bool:
-    return event.redacted_by is not None or event.type == "m.room.redaction"
+    def _judge(
+        self, found: Iterable[StoredEvent], fingerprint: str, evaluator: Evaluator
+    ) -> list[tuple[int, str, str, Outcome]]:
+        judged = []
+        for event in found:
+            if event.redacted_by is None:
+                outcome, thread = self._outcome(event, fingerprint, evaluator)
+                judged.append((event.pos, event.sender, thread, outcome))
+        return judged
