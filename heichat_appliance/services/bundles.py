@@ -35,14 +35,15 @@ class Bundles:
         self._last_asked: tuple[int, ...] = ()
         self._last_answer = False
 
-    def has_any(self, found: Sequence[StoredEvent]) -> bool:
-        """Whether one of the events may have a bundle: one cheap query for all of them, and one for all people who wait
-        for the same events."""
+    def has_any(self, found: Sequence[StoredEvent], newest: bool = False) -> bool:
+        """Whether one of the events may have a bundle: at most one cheap query for all of them, and for all people who
+        wait for the same events. `newest`: they are the last events of their room and none is left out, so that their
+        children, which are later ones, are among them."""
         asked = self._asked(found)
         if asked != self._last_asked:
             self._last_asked = asked
-            # Children are later events; a message that is told as soon as it is there has none.
-            self._last_answer = not all(event.pos == self._engine.position for event in found) and bool(
+            childless = newest and not any('"m.relates_to"' in event.pdu for event in found)
+            self._last_answer = not childless and bool(
                 stored.with_children(self._engine.read, [event.event_id for event in found])
             )
         return self._last_answer

@@ -25,7 +25,7 @@ MAX_BYTES = 16 * 2**20
 MAX_BEHIND = 2_000
 #: Gaps kept. Those of one moment have few beginnings and one end.
 MAX_GAPS = 64
-#: So few rooms are looked at one by one, rather than all in which something happened.
+#: Of so few rooms each is looked at, unless the gap has fewer positions than this; else all in which something happened.
 FEW = 100
 
 _position = attrgetter("pos")
@@ -198,11 +198,12 @@ class Recent:
 class Gap:
     """The positions after < pos <= upto."""
 
-    __slots__ = ("_engine", "_recent", "after", "shared", "upto")
+    __slots__ = ("_engine", "_recent", "_touched", "after", "shared", "upto")
 
     def __init__(self, engine: Engine, recent: Recent, after: int, upto: int) -> None:
         self._engine = engine
         self._recent = recent
+        self._touched: set[str] | None = None
         self.after = after
         self.upto = upto
         #: Serialised pieces that do not depend on the person, by whatever they depend on.
@@ -220,7 +221,9 @@ class Gap:
 
     def touched_rooms(self) -> set[str] | None:
         """The rooms with new events or receipts, and maybe some with later ones; None if only a look at each room can tell."""
-        return self._recent.rooms(self.after) if self.is_recent else None
+        if self._touched is None and self.is_recent:
+            self._touched = self._recent.rooms(self.after)
+        return self._touched
 
     def receipt_rooms(self) -> set[str] | None:
         """The rooms with new receipts; None if only a look at each room can tell."""
@@ -228,12 +231,11 @@ class Gap:
 
     def touched_among(self, rooms: Collection[str]) -> set[str]:
         """Those of the rooms that may have new events or receipts."""
-        if not self.is_recent:
-            return set(rooms)
-        if len(rooms) > FEW:
-            return self._recent.rooms(self.after).intersection(rooms)
-        recent, after = self._recent, self.after
-        return {room_id for room_id in rooms if recent.is_touched(room_id, after)}
+        if len(rooms) <= FEW < self.upto - self.after and self.is_recent:
+            recent, after = self._recent, self.after
+            return {room_id for room_id in rooms if recent.is_touched(room_id, after)}
+        touched = self.touched_rooms()
+        return set(rooms) if touched is None else touched.intersection(rooms)
 
     def events(self, room_id: str, limit: int) -> tuple[list[StoredEvent], bool]:
         """The last `limit` events of a room in the gap, in order, and whether there are more."""

@@ -55,9 +55,11 @@ class RoomParts:
         kept = [event for event in found if is_visible(ranges, event.pos)]
         return kept, more or len(kept) < len(found)
 
-    def is_personal(self, viewer: Viewer, ignored: frozenset[str], found: Sequence[StoredEvent]) -> bool:
-        """Whether the person's JSON of the events differs from other members'."""
-        if self._bundles is not None and self._bundles.has_any(found):
+    def is_personal(
+        self, viewer: Viewer, ignored: frozenset[str], found: Sequence[StoredEvent], newest: bool = False
+    ) -> bool:
+        """Whether the person's JSON of the events differs from other members'; `newest` as for Bundles.has_any."""
+        if self._bundles is not None and self._bundles.has_any(found, newest):
             return True
         return any(
             (event.txn_id is not None and event.sender == viewer.user_id) or event.sender in ignored for event in found

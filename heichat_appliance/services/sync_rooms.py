@@ -175,9 +175,9 @@ class RoomSections:
             and not gap.receipts(room_id)
             and self.typing.in_room(room_id)[0] <= gap.after
             and all(event.state_key is None for event in found)
-            and not self._parts.is_personal(_NOBODY, frozenset(), found)
+            and not self._parts.is_personal(_NOBODY, frozenset(), found, newest=True)
         )
-        if plain and self._parts.is_personal(query.viewer, query.ignored, found):
+        if plain and self._parts.is_personal(query.viewer, query.ignored, found, newest=True):
             return None  # theirs shows transaction IDs, or lacks people they ignore: another one makes what all get
         same = gap.shared[key] = self._make_same(query, room_id, gap, found, upto) if plain else None
         return same

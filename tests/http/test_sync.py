@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from heichat_appliance.store import relations
 from tests.appliance import Actor, Appliance, q
 from tests.http.room_kit import long_poll
 
@@ -322,6 +323,35 @@ async def test_counts_by_thread(server: Appliance) -> None:
     section = (await bob.sync(filter=wanted))["rooms"]["join"][room_id]
     assert section["unread_notifications"]["notification_count"] == 1
     assert section["unread_thread_notifications"][root] == {"notification_count": 1, "highlight_count": 0}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_message_that_was_edited_before_it_was_told_shows_its_edit(server: Appliance) -> None:
+    alice, bob, charlotte = await people(server, "alice", "bob", "charlotte")
+    room_id = await room_of(alice, bob, charlotte)
+    for actor in (bob, charlotte):
+        await actor.sync()
+    original = await alice.send(room_id, "first")
+    relation = {"rel_type": "m.replace", "event_id": original}
+    new = {"msgtype": "m.text", "body": "second"}
+    edit = await alice.send(room_id, {**new, "m.new_content": new, "m.relates_to": relation})
+    for actor in (bob, charlotte):
+        told = {event["event_id"]: event for event in timeline(await actor.sync(), room_id)}
+        assert told[original]["unsigned"]["m.relations"]["m.replace"]["event_id"] == edit
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_children_of_a_plain_message_are_not_looked_for(server: Appliance, monkeypatch) -> None:
+    alice, bob = await people(server, "alice", "bob")
+    room_id, other = await room_of(alice, bob), await room_of(alice, bob)
+    await bob.sync()
+    looked = []
+    with_children = relations.with_children
+    monkeypatch.setattr(relations, "with_children", lambda *args: looked.append(args) or with_children(*args))
+    await alice.send(room_id, "one")
+    await alice.send(other, "two")
+    found = await bob.sync()
+    assert [len(timeline(found, each)) for each in (room_id, other)] == [1, 1] and not looked
 
 
 @pytest_twisted.ensureDeferred

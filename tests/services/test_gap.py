@@ -95,3 +95,19 @@ async def test_what_nobody_takes_is_dropped_and_read_when_somebody_asks(room, mo
     await room.say("one more")
     heard, stored = room.heard(position)
     assert len(heard) == 1 and heard == stored and room.reads == 1
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("few", [0, 2, 1_000])  # a wide gap and many rooms, a wide gap, a narrow gap
+async def test_only_rooms_in_which_something_happened_are_touched(room, monkeypatch, few):
+    room = await room()
+    monkeypatch.setattr(gap, "FEW", few)
+    rooms = {room.room_id: 1, "!quiet": 2}
+    for messages in (1, 5):
+        after = room.daemon.engine.position
+        for number in range(messages):
+            await room.say(f"message {number}")
+        told = room.gaps.get(after, room.daemon.engine.position)
+        assert told.touched_among(rooms) == {room.room_id}
+        assert told.touched_among({"!quiet": 2}) == set()
+    assert room.gaps.get(room.daemon.engine.position, room.daemon.engine.position).touched_among(rooms) == set()
